@@ -1,0 +1,3 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Losses, one a file; ``forward(input, target)`` so that stock trainers accept them."""
