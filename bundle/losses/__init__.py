@@ -1,3 +1,7 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """Losses, one a file; ``forward(input, target)`` so that stock trainers accept them."""
+
+from bundle.losses.mean_distance import MeanDistanceLoss
+
+__all__ = ["MeanDistanceLoss"]

@@ -1,3 +1,11 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """Building blocks, one a file."""
+
+from bundle.networks.blocks.adaptive_channel_attention import AdaptiveChannelAttention
+from bundle.networks.blocks.backbone import FeatureBackbone
+from bundle.networks.blocks.center_bank import CenterBank
+from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
+from bundle.networks.blocks.pretrained import load_pretrained
+
+__all__ = ["AdaptiveChannelAttention", "CenterBank", "EfficientNetLite0", "FeatureBackbone", "load_pretrained"]

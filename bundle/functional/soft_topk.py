@@ -1,0 +1,135 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The SOFT top-k operator in closed form: one scalar root a row instead of Sinkhorn sweeps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.autograd.function import once_differentiable
+
+__all__ = ["soft_topk", "solve_weights"]
+
+
+def soft_topk(distances: torch.Tensor, k: int, epsilon: float, scale: float | torch.Tensor = 1.0) -> torch.Tensor:
+    r"""
+    Return how much each distance belongs to the ``k`` smallest of its row.
+
+    SOFT top-k (Xie et al., 2020, https://arxiv.org/abs/2002.06504) is entropic optimal transport from ``n`` scores of
+    mass ``1/n`` to the anchors 0 (mass ``k/n``) and 1 (mass ``(n-k)/n``) at the cost ``(d - anchor)^2 / scale``. With
+    two anchors the plan needs no Sinkhorn sweeps: the weights are
+
+    .. math:: Z_i = \sigma\big((b - 2 d_i / s) / \epsilon\big), \qquad \sum_i Z_i = k,
+
+    with one number ``b`` a row, found by a bracketed Newton iteration. The root is known to lie, in units of
+    ``epsilon``, between ``m - log(n - k)`` and ``m + log k`` where ``m`` is the middle of the ``k``-th and ``k+1``-th
+    smallest ``2 d / s``: from ``sum_{i<=k} (1 - Z_i) = sum_{i>k} Z_i`` each side is at least its largest and at most
+    ``k`` (``n - k``) times its largest term.
+
+    Equal distances get equal weights; a constant row gets ``k / n``; ``k = n`` gives ones. An infinite distance gets
+    weight 0; a row with fewer than ``k`` finite distances gives each of them weight 1 and sums to their number. A NaN
+    makes its row NaN. The gradient is ``dZ_i/dlogit_j = w_i (delta_ij - w_j / sum(w))`` with ``w = Z (1 - Z)``;
+    ``scale`` is a constant to it, and there is no second derivative.
+
+    Args:
+        distances: shape ``(..., n)``, float32, float64 or a half type (then computed in float32), any unit.
+        k: how many to select, ``1 <= k <= n``.
+        epsilon: regularization, above 0; towards 0 the weights approach the hard top-k.
+        scale: the cost's divisor ``s``, above 0, in units of squared distance: a number, or a tensor that broadcasts
+            over rows, its last dimension 1.
+
+    Returns:
+        weights in [0, 1], shape and type of ``distances``; the last dimension sums to ``k``.
+
+    Raises:
+        ValueError: When ``k`` is not in [1, n], or ``epsilon`` or a ``scale`` given as a number is not above 0.
+
+    Example:
+        >>> soft_topk(torch.tensor([0.1, 0.2, 5.0, 6.0]), k=2, epsilon=0.01)
+        tensor([1., 1., 0., 0.])
+    """
+    n = distances.shape[-1]
+    if not 1 <= k <= n:
+        raise ValueError(f"k must be in [1, {n}] for rows of {n} distances, got {k}.")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be above 0, got {epsilon}.")
+    if not isinstance(scale, torch.Tensor):
+        if not scale > 0:
+            raise ValueError(f"scale must be above 0, got {scale}.")
+        scale = torch.tensor(scale, dtype=torch.float64, device=distances.device)
+    if torch.jit.is_scripting():
+        return _forward(distances, k, epsilon, scale)
+    return _SoftTopK.apply(distances, k, epsilon, scale)
+
+
+def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tensor) -> torch.Tensor:
+    n = distances.shape[-1]
+    if k == n:
+        return torch.ones_like(distances)
+    wide = distances if distances.dtype == torch.float64 else distances.float()
+    z, _, _ = solve_weights(wide, k, (2 / epsilon) / scale.to(wide.dtype))
+    return z.to(distances.dtype)
+
+
+def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k``, and what defines them.
+
+    Args:
+        d: distances, shape ``(..., n)`` with ``n > k``, float32 or float64.
+        k: how many to select.
+        rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
+
+    Returns:
+        ``z`` of shape ``(..., n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(..., 1)``.
+    """
+    saturated = 100.0  # a logit beyond which a weight is 0 or 1 in every floating point type
+    n = d.shape[-1]
+    smallest = torch.topk(d, k + 1, dim=-1, largest=False, sorted=True).values
+    # subtracting before scaling keeps the weights exact to rounding where epsilon is small and the logits are large
+    d_k = smallest[..., k - 1 : k]
+    short = torch.isinf(d_k)  # fewer than k finite distances
+    finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, keepdim=True)
+    d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
+    t = (d - d_k) * rate  # (..., n)
+    middle = ((smallest[..., k : k + 1] - d_k) * rate).clamp(0, 2 * saturated) / 2
+    middle = torch.where(short, torch.full_like(middle, saturated), middle)
+    low, high = middle - math.log(n - k), middle + math.log(k)
+    low, high = torch.where(short, middle, low), torch.where(short, middle, high)
+    u = (low + high) / 2
+    tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
+    z = torch.sigmoid(u - t)
+    for _ in range(64):
+        total = z.sum(dim=-1, keepdim=True)
+        if bool((torch.where(short, torch.zeros_like(total), total - k).abs() <= tolerance).all()):
+            break
+        slope = total - (z * z).sum(dim=-1, keepdim=True)
+        low, high = torch.where(total < k, u, low), torch.where(total > k, u, high)
+        # Newton on the logit of the mean weight, which is linear in u for a constant row
+        gap = (k / total).log() - ((n - k) / (n - total)).log()
+        step = u + gap * total * (n - total) / (n * slope)
+        u = torch.where((step > low) & (step < high), step, (low + high) / 2)
+        z = torch.sigmoid(u - t)
+    return z, u, d_k
+
+
+class _SoftTopK(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tensor
+    ) -> torch.Tensor:
+        z = _forward(distances, k, epsilon, scale)
+        ctx.save_for_backward(z, scale)
+        ctx.epsilon = epsilon  # type: ignore[attr-defined]
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        z, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        wide = z if z.dtype == torch.float64 else z.float()
+        w = wide - wide * wide
+        mean = (grad * w).sum(dim=-1, keepdim=True) / w.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+        rate = (2 / ctx.epsilon) / scale.to(wide.dtype)  # type: ignore[attr-defined]
+        return (w * (mean - grad) * rate).to(z.dtype), None, None, None

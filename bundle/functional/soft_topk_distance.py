@@ -1,0 +1,150 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Sum of the (soft) k smallest distances to a set of centers, block by block: the N x K matrix never exists whole."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from bundle.functional.distances import euclidean_distances
+from bundle.functional.soft_topk import solve_weights
+
+__all__ = ["COST_SCALES", "cost_scale", "soft_topk_distance"]
+
+COST_SCALES = ("row_mean", "row_max", "batch_max")
+
+
+def cost_scale(distances: torch.Tensor, mode: str) -> torch.Tensor:
+    """
+    Return the divisor ``s`` of the SOFT top-k cost ``(d - anchor)^2 / s``, without which ``epsilon`` has no meaning.
+
+    ``row_mean`` is twice the row's mean distance times one unit, so the logits are ``-d / (mean(d) epsilon)`` and the
+    weights do not change when all features are scaled; ``row_max`` is the largest cost of the row, as the paper's
+    operator is usually normalized; ``batch_max`` the largest cost of all rows, as in the released ADFA code, where one
+    image changes another's score.
+
+    Args:
+        distances: shape ``(..., n)``.
+        mode: one of ``COST_SCALES``.
+
+    Returns:
+        shape ``(..., 1)``, above 0.
+
+    Raises:
+        ValueError: When ``mode`` is unknown.
+    """
+    if mode == "row_mean":
+        return (2 * distances.mean(dim=-1, keepdim=True)).clamp_min(1e-30)
+    if mode != "row_max" and mode != "batch_max":  # spelled out: TorchScript knows no global tuple
+        raise ValueError(f"scale must be row_mean, row_max or batch_max, got '{mode}'.")
+    cost = torch.maximum(distances.square(), (distances - 1).square()).amax(dim=-1, keepdim=True).clamp_min(1e-30)
+    return cost if mode == "row_max" else cost.amax().expand_as(cost)
+
+
+def soft_topk_distance(
+    patches: torch.Tensor,
+    centers: torch.Tensor,
+    k: int = 3,
+    epsilon: float = 0.1,
+    scale: str = "row_mean",
+    block: int = 1024,
+) -> torch.Tensor:
+    r"""
+    Return :math:`Z_t^\top D(p_t, C)` for every patch (ADFA Eq. 4 to 6).
+
+    Equal to ``(soft_topk(d, k, epsilon, cost_scale(d, scale)) * d).sum(-1)`` with ``d`` the Euclidean distances, but
+    computed in blocks of rows and again in the backward pass, so memory is ``O(N + K)`` and not ``O(N K)``. Centers and
+    scale are constants to the gradient.
+
+    Args:
+        patches: patch features, shape ``(..., N, C)``.
+        centers: center bank, shape ``(K, C)``.
+        k: how many nearest centers count.
+        epsilon: regularization of SOFT top-k; 0 is the hard top-k.
+        scale: the cost's divisor, one of ``COST_SCALES``.
+        block: rows of the distance matrix that exist at one time.
+
+    Returns:
+        distances in feature units, shape ``(..., N)``.
+
+    Raises:
+        ValueError: When ``k`` is not in [1, K], ``epsilon`` is negative, ``scale`` is unknown or ``C`` differs.
+    """
+    if not 1 <= k <= centers.shape[0]:
+        raise ValueError(f"k must be in [1, {centers.shape[0]}] for {centers.shape[0]} centers, got {k}.")
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon must be at least 0, got {epsilon}.")
+    rows = patches.reshape(-1, patches.shape[-1])
+    if torch.jit.is_scripting():
+        out = _forward(rows, centers, k, epsilon, scale, block)[0]
+    else:
+        out = _SoftTopKDistance.apply(rows, centers.detach(), k, epsilon, scale, block)
+    return out.reshape(patches.shape[:-1])
+
+
+def _forward(
+    rows: torch.Tensor, centers: torch.Tensor, k: int, epsilon: float, scale: str, block: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed distances ``(R,)`` and, for the backward pass, ``u, d_k, rate`` of every row ``(R, 3)``."""
+    largest = torch.zeros(1, dtype=rows.dtype, device=rows.device)
+    if scale == "batch_max" and epsilon > 0:
+        for part in rows.split(block):
+            d = euclidean_distances(part, centers)
+            largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
+    sums, states = [], []
+    for part in rows.split(block):
+        d = euclidean_distances(part, centers)
+        if k == centers.shape[0]:
+            sums.append(d.sum(dim=-1))
+            continue
+        if epsilon == 0:
+            sums.append(torch.topk(d, k, dim=-1, largest=False).values.sum(dim=-1))
+            continue
+        s = largest if scale == "batch_max" else cost_scale(d, scale)
+        rate = (2 / (epsilon * s)).expand(d.shape[0], 1)
+        z, u, d_k = solve_weights(d, k, rate)
+        sums.append((z * d).sum(dim=-1))
+        states.append(torch.cat([u, d_k, rate], dim=-1))
+    state = torch.cat(states) if states else rows.new_zeros(0, 3)
+    return torch.cat(sums), state
+
+
+class _SoftTopKDistance(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        rows: torch.Tensor,
+        centers: torch.Tensor,
+        k: int,
+        epsilon: float,
+        scale: str,
+        block: int,
+    ) -> torch.Tensor:
+        out, state = _forward(rows, centers, k, epsilon, scale, block)
+        ctx.save_for_backward(rows, centers, state)
+        ctx.k, ctx.epsilon, ctx.block = k, epsilon, block  # type: ignore[attr-defined]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, centers, state = ctx.saved_tensors  # type: ignore[attr-defined]
+        k: int = ctx.k  # type: ignore[attr-defined]
+        grads = []
+        for start in range(0, rows.shape[0], ctx.block):  # type: ignore[attr-defined]
+            part = slice(start, start + ctx.block)  # type: ignore[attr-defined]
+            d = euclidean_distances(rows[part], centers)
+            if k == centers.shape[0]:
+                dd = torch.ones_like(d)
+            elif ctx.epsilon == 0:  # type: ignore[attr-defined]
+                dd = torch.zeros_like(d).scatter_(1, torch.topk(d, k, dim=-1, largest=False).indices, 1.0)
+            else:
+                u, d_k, rate = state[part].split(1, dim=-1)
+                z = torch.sigmoid(u - (d - d_k) * rate)
+                w = z - z * z
+                mean = (w * d).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+                dd = z - rate * w * (d - mean)
+            dd = dd.mul_(grad[part].unsqueeze(-1)).div_(d)  # d(loss)/d(distance) / distance
+            grads.append(rows[part] * dd.sum(dim=-1, keepdim=True) - dd @ centers)
+        return torch.cat(grads), None, None, None, None, None

@@ -1,0 +1,139 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""ADFA: attention-augmented differentiable top-k feature adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bundle.networks.blocks.adaptive_channel_attention import AdaptiveChannelAttention
+from bundle.networks.blocks.backbone import FeatureBackbone
+from bundle.networks.blocks.center_bank import CenterBank
+
+__all__ = ["ADFA", "PatchDescriptor"]
+
+
+class PatchDescriptor(nn.Module):
+    """
+    Feature maps of several strides to one low-dimensional map of patch features (ADFA sections 2.1 and 2.2).
+
+    The paper upsamples all maps to the largest, concatenates them with two coordinate channels in [-1, 1] and applies a
+    1x1 convolution. Convolution and bilinear upsampling commute, so each map is projected at its own size and the
+    results are upsampled and added: equal to rounding, at about a quarter of the arithmetic.
+
+    Args:
+        in_channels: channels of the maps, largest map first; their sum is ``D``.
+        out_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``.
+        attention_weight: residual weight of the channel attention (Eq. 2); 0 switches it off.
+        pool_size: odd side of an average pooling of each map before all else, as in the released code (which the paper
+            does not mention); 1 leaves it out.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int | None = None,
+        attention_weight: float = 0.1,
+        pool_size: int = 3,
+    ) -> None:
+        super().__init__()
+        total = sum(in_channels) + 2
+        self.splits = [*in_channels, 2]  # the last two are the coordinates
+        self.out_channels = total // 4 if out_channels is None else out_channels
+        self.pool = nn.AvgPool2d(pool_size, 1, pool_size // 2)
+        self.projection = nn.Conv2d(total, self.out_channels, 1)
+        self.attention = AdaptiveChannelAttention(self.out_channels, attention_weight)
+        if attention_weight == 0:
+            self.attention.requires_grad_(False)
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """
+        Args:
+            maps: feature maps ``(B, in_channels[i], H_i, W_i)``, the first of them the largest.
+
+        Returns:
+            patch features, shape ``(B, D', H_0, W_0)``.
+        """
+        h, w = maps[0].shape[-2:]
+        weights = self.projection.weight.split(self.splits, dim=1)
+        rows = torch.linspace(-1, 1, h, device=maps[0].device, dtype=maps[0].dtype)
+        columns = torch.linspace(-1, 1, w, device=maps[0].device, dtype=maps[0].dtype)
+        grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)]).unsqueeze(0)  # (1, 2, H, W)
+        x = F.conv2d(grid, weights[-1], self.projection.bias)
+        for feature_map, weight in zip(maps, weights, strict=False):
+            y = F.conv2d(self.pool(feature_map), weight)
+            x = x + (y if y.shape[-2:] == (h, w) else F.interpolate(y, [h, w], mode="bilinear", align_corners=False))
+        return self.attention(x)
+
+
+class ADFA(nn.Module):
+    """
+    Map of distances to normal features (Huang et al., "ADFA: Attention-augmented differentiable top-k feature
+    adaptation for unsupervised medical anomaly detection").
+
+    The backbone is frozen; only the patch descriptor learns. The center bank must be filled, by
+    :py:class:`bundle.handlers.CenterBankUpdater` or a checkpoint, before a distance means anything.
+
+    Args:
+        image_size: rows and columns of the images, multiples of 16.
+        backbone: name of a backbone, see :py:class:`bundle.networks.blocks.FeatureBackbone`.
+        backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start (an ablation, or because a
+            checkpoint of the whole network follows).
+        descriptor_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``.
+        attention_weight: residual weight of the channel attention (Eq. 2).
+        pool_size: side of the average pooling of each feature map.
+        k: how many nearest centers count.
+        epsilon: regularization of SOFT top-k; 0 is the hard top-k.
+        scale: divisor of the SOFT top-k cost, see :py:func:`bundle.functional.soft_topk_distance.cost_scale`.
+
+    Raises:
+        ValueError: When ``image_size`` is not a pair of multiples of 16, or another argument is out of range.
+    """
+
+    def __init__(
+        self,
+        image_size: Sequence[int] = (224, 224),
+        backbone: str = "efficientnet_lite0",
+        backbone_weights: str | None = "default",
+        descriptor_channels: int | None = None,
+        attention_weight: float = 0.1,
+        pool_size: int = 3,
+        k: int = 3,
+        epsilon: float = 0.1,
+        scale: str = "row_mean",
+    ) -> None:
+        super().__init__()
+        if len(image_size) != 2 or any(s < 16 or s % 16 for s in image_size):
+            raise ValueError(f"image_size must be two multiples of 16, got {list(image_size)}.")
+        self.backbone = FeatureBackbone(backbone, backbone_weights)
+        self.descriptor = PatchDescriptor(self.backbone.channels, descriptor_channels, attention_weight, pool_size)
+        self.map_size = [image_size[0] // 4, image_size[1] // 4]
+        self.center_bank = CenterBank(
+            self.map_size[0] * self.map_size[1], self.descriptor.out_channels, k, epsilon, scale
+        )
+
+    def describe(self, image: torch.Tensor) -> torch.Tensor:
+        """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""
+        return self.describe_features(self.backbone(image))
+
+    def describe_features(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Return patch features ``(B, N, D')`` of the backbone's feature maps."""
+        return self.descriptor(maps).flatten(2).transpose(1, 2)
+
+    def distance_map(self, patches: torch.Tensor) -> torch.Tensor:
+        """Return the map ``(B, 1, H / 4, W / 4)`` of soft top-k distances of patch features ``(B, N, D')``."""
+        return self.center_bank(patches).view(patches.shape[0], 1, self.map_size[0], self.map_size[1])
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            image: shape ``(B, 3, H, W)`` with the ``image_size`` given, normalized as the backbone was trained.
+
+        Returns:
+            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, H / 4, W / 4)``, in feature units.
+        """
+        return self.distance_map(self.describe(image))
