@@ -79,7 +79,10 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_pretrained(
-    network: nn.Module, source: str | Path, ignore: str = r"^(fc|classifier|head)\.", rename: str | None = None
+    network: nn.Module,
+    source: str | Path,
+    ignore: str = r"^(fc|classifier|head)\.",
+    rename: str | tuple[str, str] | None = None,
 ) -> LoadReport:
     """
     Load tensors into ``network`` by name and say what matched.
@@ -88,7 +91,8 @@ def load_pretrained(
         network: module to fill; it keeps what the file does not have only where ``ignore`` allows.
         source: path or URL, see :py:func:`read_state_dict`.
         ignore: regular expression of names that may be missing, differ in shape, or stay unused.
-        rename: regular expression whose matches are removed from the file's names.
+        rename: regular expression whose matches are removed from the file's names, or the expression and what to put in
+            their place.
 
     Returns:
         names that matched, were missing, and stayed unused.
@@ -98,7 +102,8 @@ def load_pretrained(
     """
     state = read_state_dict(source)
     if rename is not None:
-        state = {re.sub(rename, "", k): v for k, v in state.items()}
+        pattern, replacement = (rename, "") if isinstance(rename, str) else rename
+        state = {re.sub(pattern, replacement, k): v for k, v in state.items()}
     own, skip = network.state_dict(), re.compile(ignore)
     same = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     missing = [k for k in own if k not in same]
