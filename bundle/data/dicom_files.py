@@ -19,8 +19,9 @@ from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.limits import Limits
 
-__all__ = ["check_is_image", "check_size", "frame_count", "number", "open_dicom", "pseudonym"]
+__all__ = ["check_is_image", "check_size", "frame_count", "frame_header", "number", "open_dicom", "pseudonym"]
 
 # storage classes with pixels that are measurements or labels, not pictures (PS3.4 B.5)
 NOT_IMAGES = {
@@ -31,19 +32,19 @@ NOT_IMAGES = {
 }
 
 
-def open_dicom(path: Path, max_bytes: int, header_only: bool = False) -> Dataset:
+def open_dicom(path: Path, limits: Limits, header_only: bool = False) -> Dataset:
     """
     Return the data set of a DICOM file, with its file meta information.
 
-    A deflated file (PS3.5 A.5) is inflated up to a limit, because a few kilobytes can hold gigabytes.
+    A deflated file (PS3.5 A.5) is inflated up to the limit.
 
     Args:
         path: file to read.
-        max_bytes: largest deflated data set, in bytes after inflation.
+        limits: ``limits.file`` is the largest deflated data set, in bytes after inflation.
         header_only: stop before the pixel data.
 
     Raises:
-        UnreadableImageError: When the inflated data set is larger than ``max_bytes``.
+        UnreadableImageError: When the inflated data set is too large.
     """
     try:
         meta = read_file_meta_info(path)
@@ -55,9 +56,9 @@ def open_dicom(path: Path, max_bytes: int, header_only: bool = False) -> Dataset
     # PS3.10 7.1: the group length is the first element and counts from its own end, byte 144
     start = 144 + struct.unpack_from("<I", content, 140)[0]
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[start:], max_bytes)
+    inflated = inflater.decompress(content[start:], limits.file)
     if inflater.unconsumed_tail:
-        raise UnreadableImageError(f"the deflated data set must hold at most {max_bytes} bytes, it holds more.")
+        raise UnreadableImageError(f"the deflated data set must hold at most {limits.file} bytes, it holds more.")
     dataset = read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
     dataset.file_meta = meta
     return dataset
@@ -77,7 +78,7 @@ def check_is_image(dataset: Dataset) -> None:
     if sop_class in NOT_IMAGES:
         raise SkippedFileError(f"{NOT_IMAGES[sop_class]} is not an image to read.")
     if "Rows" not in dataset or "Columns" not in dataset:
-        known = getattr(sop_class, "name", "")
+        known = getattr(sop_class, "name", sop_class)
         raise SkippedFileError(f"{known if known != sop_class else 'this DICOM file'} holds no image.")
 
 
@@ -95,15 +96,11 @@ def number(dataset: Dataset, keyword: str, default: float | None = None) -> floa
     """
     try:
         value = dataset.get(keyword)
-        if value is None or value == "":
-            if default is None:
-                raise UnreadableImageError(f"{keyword} must be present.")
-            return default
-        result = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, UnreadableImageError):
-            raise
-        raise UnreadableImageError(f"{keyword} must be a number, got none.") from None
+        result = default if value is None or value == "" else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UnreadableImageError(f"{keyword} must be one number, it is not.") from None
+    if result is None:
+        raise UnreadableImageError(f"{keyword} must be present, it is not.")
     if not math.isfinite(result):
         raise UnreadableImageError(f"{keyword} must be finite, got {result}.")
     return result
@@ -111,7 +108,7 @@ def number(dataset: Dataset, keyword: str, default: float | None = None) -> floa
 
 def frame_count(dataset: Dataset) -> int:
     """
-    Return Number of Frames (0028,0008), 1 where the element is absent (PS3.3 C.7.6.6).
+    Return Number of Frames (0028,0008), 1 where the element is absent or empty (PS3.3 C.7.6.6).
 
     Args:
         dataset: header of the file.
@@ -125,41 +122,70 @@ def frame_count(dataset: Dataset) -> int:
     return int(count)
 
 
-def check_size(dataset: Dataset, max_bytes: int, max_frame_bytes: int) -> None:
+def check_size(dataset: Dataset, limits: Limits) -> None:
     """
-    Refuse pixel data that would not fit, before anything is decoded.
+    Refuse a bit depth that lies, and pixel data that would not fit (PS3.3 C.7.6.3).
 
     Args:
         dataset: header of the file.
-        max_bytes: largest Rows x Columns x SamplesPerPixel x bytes x frames.
-        max_frame_bytes: the same for one frame.
+        limits: what fits.
 
     Raises:
-        UnreadableImageError: When a size is not positive or a limit is exceeded.
+        UnreadableImageError: When a size is not positive, the bits contradict one another, or a limit is exceeded.
     """
-    size = [number(dataset, name) for name in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")]
-    if min(size) < 1:
-        raise UnreadableImageError(f"Rows, Columns, SamplesPerPixel, BitsAllocated must be positive, got {size}.")
-    frame = math.prod(size) / 8
-    if frame > max_frame_bytes or frame * frame_count(dataset) > max_bytes:
+    rows, columns, samples = (number(dataset, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
+    allocated, stored = number(dataset, "BitsAllocated"), number(dataset, "BitsStored")
+    if min(rows, columns) < 1 or samples not in (1, 3):
         raise UnreadableImageError(
-            f"a frame must hold at most {max_frame_bytes} bytes and all together {max_bytes}, "
-            f"got {frame_count(dataset)} frames of {frame:.0f} bytes."
+            f"Rows and Columns must be positive and SamplesPerPixel 1 or 3, got {rows:g}, {columns:g}, {samples:g}."
         )
+    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= allocated:
+        raise UnreadableImageError(
+            f"BitsAllocated must be 1, 8, 16 or 32 and BitsStored within it, got {allocated:g} and {stored:g}."
+        )
+    high, sign = number(dataset, "HighBit", stored - 1), number(dataset, "PixelRepresentation", 0)
+    if high != stored - 1 or sign not in (0, 1):
+        raise UnreadableImageError(
+            f"HighBit must be BitsStored - 1 and PixelRepresentation 0 or 1, got {high:g}, {stored:g} and {sign:g}."
+        )
+    limits.check(rows * columns * samples * allocated / 8, frame_count(dataset))
+
+
+def frame_header(dataset: Dataset, index: int) -> Dataset:
+    """
+    Return the header that holds for one frame: functional groups override the common elements (PS3.3 C.7.6.16).
+
+    Args:
+        dataset: the file's data set.
+        index: frame, from 0.
+    """
+    groups = list(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
+    groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
+    if not groups:
+        return dataset
+    header = Dataset({tag: dataset.get_item(tag) for tag in dataset.keys()})
+    header.file_meta = dataset.file_meta
+    for group in groups:
+        for macro in group:
+            if macro.VR == "SQ" and macro.value:
+                header.update(macro.value[0])
+    return header
 
 
 def pseudonym(patient_id: str, secret: str) -> str:
     """
     Return a keyed hash that stands for a patient: the first 16 hexadecimal digits of HMAC-SHA-256.
 
+    Without a key nothing is returned, because a hash without a key can be undone by trying identifiers.
+
     Args:
         patient_id: identifier as the file gives it.
         secret: key; whoever has it can link pseudonyms to known identifiers, so keep it apart from the results.
 
     Example:
-        >>> pseudonym("", "key")
-        ''
+        >>> pseudonym("4711", ""), len(pseudonym("4711", "key"))
+        ('', 16)
     """
-    if not patient_id:
+    if not patient_id.strip() or not secret:
         return ""
     return hmac.new(secret.encode(), patient_id.strip().encode(), hashlib.sha256).hexdigest()[:16]

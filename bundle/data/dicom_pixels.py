@@ -4,93 +4,31 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
-from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 from pydicom.pixels.processing import apply_voi
+from scipy.special import expit
 
 from bundle.data.dicom_files import number
 from bundle.data.errors import UnreadableImageError
 
-__all__ = ["decode_frame", "display_values"]
+__all__ = ["display_values", "stored_range"]
 
-# decoders differ by up to 3 levels on lossy JPEG, so one is fixed for each transfer syntax: (pydicom plugin, package)
-DECODERS = {
-    uid.JPEGBaseline8Bit: ("pillow", "pillow"),
-    uid.JPEGExtended12Bit: ("pillow", "pillow"),
-    uid.JPEGLossless: ("gdcm", "python-gdcm"),
-    uid.JPEGLosslessSV1: ("gdcm", "python-gdcm"),
-    uid.JPEGLSLossless: ("pyjpegls", "pyjpegls"),
-    uid.JPEGLSNearLossless: ("pyjpegls", "pyjpegls"),
-    uid.JPEG2000Lossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.JPEG2000: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.HTJ2KLossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.HTJ2KLosslessRPCL: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.HTJ2K: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.RLELossless: ("pylibjpeg", "pylibjpeg-rle"),
-}
-NATIVE = {
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
-}
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 
 
-def decode_frame(dataset: Dataset, index: int) -> tuple[np.ndarray, str, str]:
-    """
-    Return one frame as stored, what its samples mean, and who decoded it.
-
-    Signs and unused bits are corrected; YBR becomes RGB; both planar configurations come out as samples last.
-
-    Args:
-        dataset: data set with pixel data.
-        index: frame, from 0.
-
-    Returns:
-        stored values, shape ``(H, W)`` or ``(H, W, 3)``; the photometric interpretation that now holds; the decoder
-        and its version, for example ``pillow 13.0.0``.
-
-    Raises:
-        UnreadableImageError: When no permitted decoder reads the transfer syntax, or the decoder fails.
-    """
-    meta = getattr(dataset, "file_meta", {})
-    syntax = uid.UID(str(meta.get("TransferSyntaxUID", "")))
-    if syntax in NATIVE:
-        plugin, package = "", "pydicom"
-    elif syntax in DECODERS:
-        plugin, package = DECODERS[syntax]
-    else:
-        raise UnreadableImageError("TransferSyntaxUID (0002,0010) must be one for images, got another or none.")
-    decoder = get_decoder(syntax)
-    if syntax == uid.JPEGExtended12Bit and number(dataset, "BitsStored") != 8:
-        plugin, package = "pylibjpeg", "pylibjpeg-libjpeg"
-        if plugin not in decoder.available_plugins:
-            raise UnreadableImageError("12-bit JPEG Extended needs the GPL-3.0 extra 'jpeg12' (pylibjpeg-libjpeg).")
-    try:
-        stored, properties = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
-    except Exception as error:
-        raise UnreadableImageError(
-            f"the pixel data must decode as {syntax.name}, {package} failed with {type(error).__name__}."
-        ) from None
-    return stored, str(properties["photometric_interpretation"]), f"{package} {version(package)}"
-
-
-def display_values(dataset: Dataset, stored: np.ndarray, photometric: str, window: str | None) -> np.ndarray:
+def display_values(header: Dataset, stored: np.ndarray, photometric: str, window: str | None) -> np.ndarray:
     """
     Return display values 0..1: 0 black, 1 white.
 
     Args:
-        dataset: data set that the frame comes from.
+        header: header of the frame.
         stored: stored values, shape ``(H, W)`` or ``(H, W, 3)``.
-        photometric: what they mean, as :py:func:`decode_frame` returns it.
-        window: ``"first"`` for the first VOI LUT or window, the explanation of another one, or ``None`` for the
-            whole range of the values that the file can hold.
+        photometric: what they mean: MONOCHROME1, MONOCHROME2, PALETTE COLOR or RGB.
+        window: ``"first"`` for the first VOI LUT, else the first window; the explanation of another one; ``None`` for
+            the whole range of values that the file can hold.
 
     Returns:
         float32, shape ``(C, H, W)`` with C = 1 or 3.
@@ -98,53 +36,145 @@ def display_values(dataset: Dataset, stored: np.ndarray, photometric: str, windo
     Raises:
         UnreadableImageError: When the photometric interpretation is unknown or a step has impossible values.
     """
-    if photometric == "PALETTE COLOR":  # PS3.3 C.7.6.3.1.5
-        colors = apply_color_lut(stored, dataset)[..., :3]
-        return np.moveaxis(colors.astype(np.float32) / np.iinfo(colors.dtype).max, -1, 0)
-    if photometric == "RGB":
-        return np.moveaxis(stored.astype(np.float32) / (2 ** number(dataset, "BitsStored") - 1), -1, 0)
-    if photometric not in GRAY:
-        raise UnreadableImageError(f"PhotometricInterpretation must be RGB, PALETTE COLOR, YBR or one of {GRAY}.")
-    low, high = stored_range(dataset)
-    if dataset.get("ModalityLUTSequence"):  # PS3.3 C.11.1
-        modality = apply_modality_lut(stored, dataset)
-        low, high = 0, 2 ** dataset.ModalityLUTSequence[0].LUTDescriptor[2] - 1
-    else:
-        slope, intercept = number(dataset, "RescaleSlope", 1), number(dataset, "RescaleIntercept", 0)
-        if slope == 0:
-            raise UnreadableImageError("RescaleSlope must not be 0.")
-        modality = stored if (slope, intercept) == (1, 0) else stored * np.float64(slope) + intercept
-        low, high = sorted((low * slope + intercept, high * slope + intercept))
-    values = voi_values(dataset, modality, low, high, window)
-    inverse = str(dataset.get("PresentationLUTShape", "")).upper() == "INVERSE"  # PS3.3 C.11.6
+    low, high = stored_range(header)
+    if stored.min() < low or stored.max() > high:
+        raise UnreadableImageError(
+            f"BitsStored must cover the stored values {low:g}..{high:g}, got {stored.min()}..{stored.max()}."
+        )
+    if photometric == "PALETTE COLOR" and stored.ndim == 2:
+        return _palette_values(header, stored)
+    if photometric == "RGB" and stored.ndim == 3:
+        return np.moveaxis(stored.astype(np.float32) / np.float32(high), -1, 0)
+    if photometric not in GRAY or stored.ndim != 2:
+        raise UnreadableImageError(
+            "PhotometricInterpretation must be MONOCHROME1, MONOCHROME2 or PALETTE COLOR with one sample, "
+            f"RGB or YBR with three; it is not, with {1 if stored.ndim == 2 else stored.shape[-1]}."
+        )
+    padding = _padding(header, stored, low, high)
+    modality, low, high = _modality_values(header, stored, low, high)
+    values = _voi_values(header, modality, low, high, window)
+    inverse = str(header.get("PresentationLUTShape") or "").upper() == "INVERSE"  # PS3.3 C.11.6, C.8.11.3
     if (photometric == "MONOCHROME1") != inverse:
         values = 1 - values
-    return values[None].astype(np.float32)
+    values[padding] = 0
+    return values[None].astype(np.float32, copy=False)
 
 
-def stored_range(dataset: Dataset) -> tuple[float, float]:
-    """Return the smallest and largest stored value that Bits Stored allows (PS3.3 C.7.6.3)."""
-    bits = int(number(dataset, "BitsStored"))
-    if number(dataset, "PixelRepresentation", 0) == 1:
+def stored_range(header: Dataset) -> tuple[float, float]:
+    """
+    Return the smallest and largest stored value that Bits Stored and Pixel Representation allow (PS3.3 C.7.6.3).
+
+    Args:
+        header: header of the frame.
+    """
+    bits = int(number(header, "BitsStored"))
+    if number(header, "PixelRepresentation", 0) == 1:
         return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return 0, 2**bits - 1
 
 
-def voi_values(dataset: Dataset, modality: np.ndarray, low: float, high: float, window: str | None) -> np.ndarray:
-    """Return modality values as 0..1 by the VOI LUT or window (PS3.3 C.11.2), else by ``low..high``."""
-    if window is not None and dataset.get("VOILUTSequence"):
-        top = 2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1
-        return apply_voi(modality, dataset).astype(np.float64) / top
-    if window is None or "WindowCenter" not in dataset or "WindowWidth" not in dataset:
-        return (modality - low) / (high - low)
-    center, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+def _palette_values(header: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Return colors 0..1 by the palette, whose entries have 8 or 16 bits (PS3.3 C.7.6.3.1.5)."""
+    colors = apply_color_lut(stored, header)[..., :3]
+    bits = header.RedPaletteColorLookupTableDescriptor[2]
+    top = 2**bits - 1 if colors.max() < 2**bits else np.iinfo(colors.dtype).max
+    return np.moveaxis(colors.astype(np.float32) / np.float32(top), -1, 0)
+
+
+def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return where pixels are no part of the image: Pixel Padding Value to its Range Limit (PS3.3 C.7.5.1.1.2)."""
+    if header.get("PixelPaddingValue") is None:
+        return np.zeros(stored.shape, dtype=bool)
+    first = number(header, "PixelPaddingValue")
+    last = number(header, "PixelPaddingRangeLimit", first)
+    # the value representation is ambiguous, so a signed value may have been read as an unsigned one
+    first, last = sorted(value - 2**16 if low < 0 and value > high else value for value in (first, last))
+    return (stored >= first) & (stored <= last)
+
+
+def _modality_values(header: Dataset, stored: np.ndarray, low: float, high: float) -> tuple[np.ndarray, float, float]:
+    """Return modality values and the range they can have, by LUT or by rescale (PS3.3 C.11.1)."""
+    if header.get("ModalityLUTSequence"):
+        top = 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
+        return apply_modality_lut(stored, header), 0, top
+    slope, intercept = number(header, "RescaleSlope", 1), number(header, "RescaleIntercept", 0)
+    if slope == 0:
+        raise UnreadableImageError("RescaleSlope must not be 0, got 0.")
+    if (slope, intercept) == (1, 0):
+        return stored, low, high
+    low, high = sorted((low * slope + intercept, high * slope + intercept))
+    return _floats(stored) * slope + intercept, low, high
+
+
+def _voi_values(header: Dataset, modality: np.ndarray, low: float, high: float, window: str | None) -> np.ndarray:
+    """Return values 0..1 by the chosen VOI LUT or window (PS3.3 C.11.2), by ``low..high`` where there is none."""
+    luts = list(header.get("VOILUTSequence") or [])
+    lut, index = _choice(window, [str(item.get("LUTExplanation") or "") for item in luts], _windows(header))
+    if lut:
+        whole = modality if modality.dtype.kind in "iu" else np.rint(modality).astype(np.int64)
+        top = 2 ** int(luts[index].LUTDescriptor[2]) - 1
+        return apply_voi(whole, header, index).astype(np.float32) / np.float32(top)
+    values = _floats(modality)
+    if index < 0:
+        return (values - low) / (high - low)
+    center, width = (_numbers(header, name)[index] for name in ("WindowCenter", "WindowWidth"))
+    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise UnreadableImageError("VOILUTFunction must be LINEAR, LINEAR_EXACT or SIGMOID, it is not.")
+    smallest = 1 if function == "LINEAR" else 0
+    if width < smallest or width == 0:
+        raise UnreadableImageError(f"WindowWidth must be at least 1, or above 0 unless LINEAR, got {width:g}.")
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (modality - center) / width))
+        return expit((values - center) * (4 / width))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
-    return np.clip((modality - center) / max(width, 1e-9) + 0.5, 0, 1)
+    if width == 0:
+        return np.where(values > center, 1.0, 0.0)
+    return np.clip((values - center) / width + 0.5, 0, 1)
 
 
-def _first(value: object) -> float:
-    return float(value[0] if isinstance(value, MultiValue) else value)  # type: ignore[arg-type]
+def _choice(window: str | None, luts: list[str], windows: list[str]) -> tuple[bool, int]:
+    """Return whether a LUT or a window is meant, and which; index -1 is the whole range."""
+    if window is None or (window == "first" and not luts and not windows):
+        return False, -1
+    if window == "first":
+        return bool(luts), 0
+    if window in luts:
+        return True, luts.index(window)
+    if window in windows:
+        return False, windows.index(window)
+    raise UnreadableImageError(
+        f"window must be 'first', None or one of {len(luts) + len(windows)} explanations in the file, got {window!r}."
+    )
+
+
+def _windows(header: Dataset) -> list[str]:
+    """Return the explanation of each window, empty where it has none."""
+    centers, widths = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
+    if len(centers) != len(widths):
+        raise UnreadableImageError(
+            f"WindowCenter and WindowWidth must be as many, got {len(centers)} and {len(widths)}."
+        )
+    explanations = header.get("WindowCenterWidthExplanation") or ""
+    words = list(explanations) if isinstance(explanations, MultiValue) else [explanations]
+    return [str(words[i]) if i < len(words) else "" for i in range(len(centers))]
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """Return 16-bit integers as float32, which holds them exactly in half the memory, and 32-bit ones as float64."""
+    if values.dtype.kind == "f":
+        return values
+    return values.astype(np.float32) if values.itemsize <= 2 else values.astype(np.float64)
+
+
+def _numbers(header: Dataset, keyword: str) -> list[float]:
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    try:
+        numbers = [float(v) for v in (value if isinstance(value, MultiValue) else [value])]
+    except (TypeError, ValueError):
+        raise UnreadableImageError(f"{keyword} must be numbers, it is not.") from None
+    if not np.isfinite(numbers).all():
+        raise UnreadableImageError(f"{keyword} must be finite, got {numbers}.")
+    return numbers

@@ -12,23 +12,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from monai.config import PathLike
-from monai.data import ITKReader, NibabelReader
 from monai.data.image_reader import ImageReader
 from monai.utils import SpaceKeys, ensure_tuple
-from PIL import Image, ImageOps
 from pydicom.config import disable_value_validation
 
-from bundle.data.dicom_files import check_is_image, check_size, frame_count, open_dicom, pseudonym
-from bundle.data.dicom_pixels import decode_frame, display_values
+from bundle.data.dicom_decoders import decode_frame
+from bundle.data.dicom_files import check_is_image, check_size, frame_count, frame_header, open_dicom, pseudonym
+from bundle.data.dicom_geometry import pixel_spacing, scanned_region
+from bundle.data.dicom_pixels import display_values
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.limits import Limits
+from bundle.data.pictures import picture_frames, read_picture
+from bundle.data.volumes import read_volume, volume_frames
 
-__all__ = ["RadiologyReader", "file_format", "planar_affine", "split_frame"]
+__all__ = ["RadiologyReader", "count_frames", "file_format", "one_line_errors", "planar_affine", "split_frame"]
 
 FRAME_SUFFIX = re.compile(r"#frame=(\d+)$")
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Y of PS3.3 C.7.6.3.1.2
+# words and not-a-number, not None, so that batches collate: unknown is an empty word or not-a-number
+UNKNOWN = {
+    "spacing_source": "",
+    "magnification": 1.0,
+    "modality": "",
+    "view_position": "",
+    "laterality": "",
+    "photometric": "",
+    "sop_class_uid": "",
+    "sop_instance_uid": "",
+    "subject": "",
+    "burned_in_annotation": "",
+}
 
 
 class RadiologyReader(ImageReader):
@@ -45,9 +60,8 @@ class RadiologyReader(ImageReader):
         channels: 1 for luminance, 3 for color (gray repeated), ``None`` for what the file holds.
         window: ``"first"`` for the first VOI LUT or window of a DICOM file, the explanation of another one, ``None``
             for the whole range of values that the file can hold.
-        secret: key of the keyed hash that stands for the patient.
-        max_bytes: largest decoded size of a file with all its frames.
-        max_frame_bytes: largest decoded size of one frame.
+        secret: key of the hash that stands for the patient; without one there is no hash.
+        limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
 
     Raises:
         ValueError: When ``channels`` is not 1, 3 or ``None``.
@@ -58,13 +72,12 @@ class RadiologyReader(ImageReader):
         channels: int | None = None,
         window: str | None = "first",
         secret: str = "",
-        max_bytes: int = 2**29,
-        max_frame_bytes: int = 2**27,
+        limits: Limits | None = None,
     ) -> None:
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None, got {channels}.")
         self.channels, self.window, self.secret = channels, window, secret
-        self.max_bytes, self.max_frame_bytes = max_bytes, max_frame_bytes
+        self.limits = limits or Limits()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Return True: the content decides, not the name."""
@@ -76,6 +89,8 @@ class RadiologyReader(ImageReader):
 
     def get_data(self, img: list[str]) -> tuple[np.ndarray, dict]:
         """
+        Return the image and its metadata.
+
         Args:
             img: what :py:meth:`read` returned, one file.
 
@@ -89,102 +104,76 @@ class RadiologyReader(ImageReader):
         path, frame = split_frame(img[0])
         with one_line_errors(path):
             kind = file_format(path)
+            frames = count_frames(path, kind, self.limits)
+            if not 0 <= frame < frames:
+                raise UnreadableImageError(f"frame must be in [0, {frames - 1}], got {frame}.")
             if kind == "dicom":
                 values, meta = self._dicom(path, frame)
-            elif kind in ("nifti", "itk"):
-                values, meta = self._volume(path, frame, kind)
+            elif kind == "picture":
+                values, meta = read_picture(path, frame)
             else:
-                values, meta = self._picture(path, frame)
+                values, meta = read_volume(path, kind, frame)
             if not np.isfinite(values).all():
                 raise UnreadableImageError("values must be finite, some are not.")
-            values = self._with_channels(values)
-        spacing = meta["spacing"]
-        affine = planar_affine(spacing)
+        values = _with_channels(values, self.channels)
+        spacing = meta.get("spacing", np.full(2, np.nan))
         return values, {
-            **TEXT_DEFAULTS,
+            **UNKNOWN,
+            "region": np.array([0, 0, *values.shape[1:]]),
             **meta,
             "frame": frame,
-            "affine": affine,
-            "original_affine": affine.copy(),
+            "num_frames": frames,
+            "spacing": spacing,
+            "affine": planar_affine(spacing),
+            "original_affine": planar_affine(spacing),
             "space": SpaceKeys.RAS,
             "original_channel_dim": 0,
             "spatial_shape": np.array(values.shape[1:]),
-            "filename_or_obj": str(path),
         }
 
     def _dicom(self, path: Path, frame: int) -> tuple[np.ndarray, dict]:
-        header = open_dicom(path, self.max_bytes, header_only=True)
-        check_is_image(header)
-        check_size(header, self.max_bytes, self.max_frame_bytes)
-        frames = frame_count(header)
-        _check_frame(frame, frames)
-        dataset = open_dicom(path, self.max_bytes)
+        dataset = open_dicom(path, self.limits)
         stored, photometric, decoder = decode_frame(dataset, frame)
-        values = display_values(dataset, stored, photometric, self.window)
-        spacing, source = _dicom_spacing(dataset)
-        return values, {
-            "num_frames": frames,
+        header = frame_header(dataset, frame)
+        spacing, source, magnification = pixel_spacing(header)
+        return display_values(header, stored, photometric, self.window), {
             "spacing": spacing,
             "spacing_source": source,
-            "modality": str(dataset.get("Modality") or ""),
-            "view_position": str(dataset.get("ViewPosition") or ""),
-            "laterality": str(dataset.get("ImageLaterality") or dataset.get("Laterality") or ""),
-            "photometric": str(dataset.get("PhotometricInterpretation") or ""),
+            "magnification": magnification,
+            "region": scanned_region(header),
+            "modality": _code(header, "Modality"),
+            "view_position": _code(header, "ViewPosition"),
+            "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
+            "photometric": _code(header, "PhotometricInterpretation"),
+            "burned_in_annotation": _code(header, "BurnedInAnnotation"),
             "decoder": decoder,
-            "sop_instance_uid": str(dataset.get("SOPInstanceUID") or ""),
-            "subject": pseudonym(str(dataset.get("PatientID") or ""), self.secret),
+            "sop_class_uid": str(header.get("SOPClassUID") or ""),
+            "sop_instance_uid": str(header.get("SOPInstanceUID") or ""),
+            "subject": pseudonym(str(header.get("PatientID") or ""), self.secret),
         }
 
-    def _volume(self, path: Path, frame: int, kind: str) -> tuple[np.ndarray, dict]:
-        reader = NibabelReader() if kind == "nifti" else ITKReader(reverse_indexing=False)
-        volume, header = reader.get_data(reader.read(str(path)))
-        affine = np.eye(4)
-        size = header["affine"].shape[0] - 1
-        affine[:size, :size] = header["affine"][:size, :size]
-        array = np.asarray(volume)
-        array = array.reshape(array.shape + (1,) * (3 - array.ndim))  # (x, y, z[, samples])
-        orientation = nibabel.io_orientation(affine)
-        array = nibabel.apply_orientation(array, orientation)
-        step = nibabel.affines.voxel_sizes(affine @ nibabel.orientations.inv_ornt_aff(orientation, array.shape[:3]))
-        _check_frame(frame, array.shape[2])
-        scaled = _full_range(array)[:, :, frame]
-        upright = scaled[::-1, ::-1].swapaxes(0, 1)  # right-to-left becomes columns, anterior-to-posterior rows
-        samples = upright[None] if upright.ndim == 2 else np.moveaxis(upright[..., :3], -1, 0)
-        spacing = np.array([step[1], step[0]])
-        return samples, {"num_frames": array.shape[2], "spacing": spacing, "spacing_source": kind, "decoder": kind}
 
-    def _picture(self, path: Path, frame: int) -> tuple[np.ndarray, dict]:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-            _check_frame(frame, frames)
-            if image.width * image.height * len(image.getbands()) > self.max_frame_bytes:
-                raise UnreadableImageError(f"a picture must hold at most {self.max_frame_bytes} values.")
-            image.seek(frame)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("1", "LA", "La"):
-                upright = upright.convert("L")
-            elif upright.mode not in ("L", "F", "RGB") and not upright.mode.startswith("I"):
-                upright = upright.convert("RGB")  # palettes, alpha, CMYK, YCbCr
-            array = np.asarray(upright)
-        scaled = _full_range(array)
-        samples = scaled[None] if scaled.ndim == 2 else np.moveaxis(scaled, -1, 0)
-        return samples, {"num_frames": frames, "spacing": np.full(2, np.nan), "decoder": f"pillow {Image.__version__}"}
+def count_frames(path: Path, kind: str, limits: Limits) -> int:
+    """
+    Return how many frames a file holds, from its header, after the checks that need no pixels.
 
-    def _with_channels(self, values: np.ndarray) -> np.ndarray:
-        if self.channels == 1 and len(values) == 3:
-            values = np.tensordot(LUMINANCE, values, axes=1)[None]
-        elif self.channels == 3 and len(values) == 1:
-            values = values.repeat(3, axis=0)
-        return np.ascontiguousarray(values, dtype=np.float32)
+    Args:
+        path: file to look at.
+        kind: its format, as :py:func:`file_format` returns it.
+        limits: what fits.
 
-
-# words, not None, so that batches collate; an empty word means unknown
-TEXT_DEFAULTS = {
-    name: ""
-    for name in (
-        "spacing_source modality view_position laterality photometric decoder sop_instance_uid subject".split()
-    )
-}
+    Raises:
+        UnreadableImageError: When the header contradicts itself or a limit is exceeded.
+        SkippedFileError: When the file is no image.
+    """
+    if kind == "picture":
+        return picture_frames(path, limits)
+    if kind != "dicom":
+        return volume_frames(path, kind, limits)
+    header = open_dicom(path, limits, header_only=True)
+    check_is_image(header)
+    check_size(header, limits)
+    return frame_count(header)
 
 
 def split_frame(name: str) -> tuple[Path, int]:
@@ -226,9 +215,9 @@ def file_format(path: Path) -> str:
     if name.endswith(".mha") or head.startswith(b"NRRD"):
         return "itk"
     # a data set without preamble starts with group 0002 or 0008, in either byte order
-    if head[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
+    if name.endswith(".dcm") or head[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
         return "dicom"
-    raise SkippedFileError("this is no DICOM, PNG, JPEG, TIFF, NIfTI, MHA or NRRD file.")
+    raise SkippedFileError("this is no DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA or NRRD file.")
 
 
 def planar_affine(spacing: np.ndarray) -> np.ndarray:
@@ -261,27 +250,21 @@ def one_line_errors(path: Path) -> Iterator[None]:
     except (UnreadableImageError, SkippedFileError) as error:
         raise type(error)(f"{path.name}: {error}") from None
     except Exception as error:
-        raise UnreadableImageError(
-            f"{path.name}: the file must be whole, reading ended in {type(error).__name__}."
-        ) from None
+        kind = type(error).__name__
+        raise UnreadableImageError(f"{path.name}: the file must be whole, reading ended in {kind}.") from None
     finally:
         logger.disabled = was_disabled
 
 
-def _check_frame(frame: int, frames: int) -> None:
-    if not 0 <= frame < frames:
-        raise UnreadableImageError(f"frame must be in [0, {frames - 1}], got {frame}.")
+def _with_channels(values: np.ndarray, channels: int | None) -> np.ndarray:
+    if channels == 1 and len(values) == 3:
+        values = np.tensordot(LUMINANCE, values, axes=1)[None]
+    elif channels == 3 and len(values) == 1:
+        values = values.repeat(3, axis=0)
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _full_range(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8 or array.dtype == np.uint16:
-        return array.astype(np.float32) / np.iinfo(array.dtype).max
-    low, high = float(array.min()), float(array.max())
-    return ((array - low) / (high - low or 1)).astype(np.float32)
-
-
-def _dicom_spacing(dataset: Any) -> tuple[np.ndarray, str]:
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        if dataset.get(name):
-            return np.array([float(v) for v in dataset[name].value]), name
-    return np.full(2, np.nan), ""
+def _code(header: Any, keyword: str) -> str:
+    """Return a code string (PS3.5 6.2), empty where the file holds other text, which could be anything."""
+    value = str(header.get(keyword) or "").strip()
+    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else ""
