@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    size = (args.image_size, args.image_size)
+    size, threads = (args.image_size, args.image_size), torch.get_num_threads()
     image = torch.rand(args.batch_size, 3, *size, device=args.device)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.device}, batch {args.batch_size}, {size}\n")
+    print(f"torch {torch.__version__} on {args.device}, {threads} threads, batch {args.batch_size}, {size}\n")
     for title, (net, depth) in NETWORKS.items():
         networks = {
             name: net(args.num_classes, depth, image_size=size, attention=name).to(args.device).eval()

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses, one a file; ``forward(input, target)`` so that stock trainers accept them."""
 
+from bundle.losses.classification import ClassificationLoss
 from bundle.losses.mean_distance import MeanDistanceLoss
 
-__all__ = ["MeanDistanceLoss"]
+__all__ = ["ClassificationLoss", "MeanDistanceLoss"]
