@@ -1,0 +1,118 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One CSV file of labels for every classification task: ``path``, ``patient``, ``split``, and a column of 0 and 1 for each
+class.
+
+Every preparation writes this format and every configuration reads it, so all checks stand in one place.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["load_label_table", "write_label_table"]
+
+_SPLITS = ("train", "val", "test")
+
+
+def load_label_table(
+    csv_path: str | Path,
+    image_dir: str | Path,
+    classes: Sequence[str],
+    split: str | None = None,
+    exclusive: bool = False,
+    check_files: bool = True,
+) -> list[dict[str, Any]]:
+    """
+    Return the data list of one split, after checking the table as a whole.
+
+    Args:
+        csv_path: table with a header; columns ``path``, optionally ``patient`` and ``split``, and one for each class.
+        image_dir: folder that the paths start from.
+        classes: class columns, in the order of the network's outputs.
+        split: ``"train"``, ``"val"`` or ``"test"``; ``None`` for all rows.
+        exclusive: ``True`` where exactly one class holds for an image.
+        check_files: whether every image must exist.
+
+    Returns:
+        items with ``image`` (path), ``label`` (a list of 0 and 1), ``patient`` (the path where the table has none) and
+        ``key`` (the row number, so that results carry no identity).
+
+    Raises:
+        FileNotFoundError: When the table does not exist.
+        ValueError: When a column is missing, a label is not 0 or 1, a class has no or one positive image, an image is
+            listed twice, lies outside ``image_dir`` or does not exist, a patient is in two splits, or a split is empty.
+            The message is one line and names the row, counted as a spreadsheet does: the header is row 1.
+    """
+    path = Path(csv_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"labels must be an existing CSV file, got '{path}'.")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        rows = list(reader)
+    for column in ("path", *classes, *(["split"] if split is not None else [])):
+        if column not in columns:
+            raise ValueError(f"{path.name} row 1: column '{column}' is missing, the columns are {list(columns)}.")
+    root = Path(image_dir).resolve()
+    seen: dict[str, int] = {}
+    home: dict[str, tuple[str, int]] = {}
+    items: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=2):
+        where = f"{path.name} row {number}"
+        label = [_binary(row[name], name, where) for name in classes]
+        if exclusive and sum(label) != 1:
+            raise ValueError(f"{where}: exactly one class must be 1, got {sum(label)}.")
+        image = (root / row["path"]).resolve()
+        if not image.is_relative_to(root):
+            raise ValueError(f"{where}: path must stay inside the image folder, got '{row['path']}'.")
+        if str(image) in seen:
+            raise ValueError(f"{where}: image '{row['path']}' is listed already in row {seen[str(image)]}.")
+        if check_files and not image.is_file():
+            raise ValueError(f"{where}: image '{row['path']}' does not exist in the image folder.")
+        seen[str(image)] = number
+        patient, part = row.get("patient") or row["path"], row.get("split") or ""
+        if "split" in columns:
+            if part not in _SPLITS:
+                raise ValueError(f"{where}: split must be one of {list(_SPLITS)}, got '{part}'.")
+            other, first = home.setdefault(patient, (part, number))
+            if other != part:
+                # the row names the patient well enough; a message may end up in a log
+                raise ValueError(f"{where}: the patient is in split '{part}' here and in '{other}' in row {first}.")
+        items.append({"image": str(image), "label": label, "patient": patient, "key": f"{number:06d}", "split": part})
+    for k, name in enumerate(classes):
+        positive = [item["key"] for item in items if item["label"][k]]
+        if len(positive) < 2:
+            found = f"one, row {int(positive[0])}" if positive else "none in any row"
+            raise ValueError(f"{path.name}: class '{name}' must have at least two positive images, it has {found}.")
+    chosen = [item for item in items if split is None or item["split"] == split]
+    if not chosen:
+        raise ValueError(f"{path.name}: split '{split}' must have rows, it has none.")
+    return chosen
+
+
+def write_label_table(rows: Iterable[dict[str, Any]], csv_path: str | Path, classes: Sequence[str]) -> None:
+    """
+    Write a table that :py:func:`load_label_table` reads.
+
+    Args:
+        rows: dictionaries with ``path``, ``patient``, ``split`` and ``label``, a list of 0 and 1 in the order of
+        ``classes``.
+        csv_path: file to write.
+        classes: names of the class columns.
+    """
+    with Path(csv_path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "patient", "split", *classes])
+        for row in rows:
+            writer.writerow([row["path"], row["patient"], row["split"], *row["label"]])
+
+
+def _binary(text: str | None, name: str, where: str) -> int:
+    if text is None or text.strip() not in ("0", "1", "0.0", "1.0"):
+        raise ValueError(f"{where}: label '{name}' must be 0 or 1, got '{text}'.")
+    return int(float(text))

@@ -1,0 +1,49 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Write the label table (path, patient, split, classes) of a data set that the bundle knows."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from bundle.data.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
+from bundle.data.image_folders import image_folder_table
+from bundle.data.label_table import write_label_table
+from bundle.data.vindr import VINDR_CLASSES, vindr_table
+
+
+def main() -> None:
+    """Parse the arguments, write the table and print its counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", choices=["covid19_xray", "brainmri", "folders", "vindr", "chestxray14"])
+    parser.add_argument("source", type=Path, help="image folder (covid19_xray, brainmri, folders) or annotation CSV")
+    parser.add_argument("output", type=Path, help="CSV file to write")
+    parser.add_argument("--test_list", type=Path, help="chestxray14: the official test_list.txt")
+    parser.add_argument("--min_readers", type=int, default=2, help="vindr: readers who must agree")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.dataset == "vindr":
+        classes, rows = VINDR_CLASSES, vindr_table(args.source, args.min_readers, seed=args.seed)
+    elif args.dataset == "chestxray14":
+        classes, rows = CHESTXRAY14_CLASSES, chestxray14_table(args.source, args.test_list, seed=args.seed)
+    elif args.dataset == "covid19_xray":
+        classes = ("normal", "pneumonia")
+        train = {"normal": "train/NORMAL", "pneumonia": "train/PNEUMONIA"}
+        test = {"normal": "test/NORMAL", "pneumonia": "test/PNEUMONIA"}
+        rows = image_folder_table(args.source, train, test, ("train",) * 4 + ("val",), args.seed)
+    elif args.dataset == "brainmri":
+        classes = ("normal", "tumor")
+        rows = image_folder_table(args.source, {"normal": "no", "tumor": "yes"}, seed=args.seed)
+    else:
+        classes = tuple(sorted(p.name for p in args.source.iterdir() if p.is_dir()))
+        rows = image_folder_table(args.source, {c: c for c in classes}, seed=args.seed)
+    write_label_table(rows, args.output, classes)
+    print(f"{args.output}: {len(rows)} images, {dict(Counter(row['split'] for row in rows))}")
+    for k, name in enumerate(classes):
+        print(f"  {name}: {dict(Counter(row['split'] for row in rows if row['label'][k]))}")
+
+
+if __name__ == "__main__":
+    main()
