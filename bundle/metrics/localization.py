@@ -73,8 +73,8 @@ def compute_localization_accuracy(
 
     Sec. 3.2 of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958) after Wang et al. (CVPR 2017): all first
     boxes of all images, then all second ones and so on, are taken until one more false box would lift the average
-    number of false boxes per image above its bound. A box that overlaps an annotation by more than the threshold finds it; a
-    second box on the same annotation is neither a find nor false.
+    number of false boxes per image above its bound. A box that overlaps an annotation by more than the threshold finds
+    it; a second box on the same annotation is neither a find nor false.
 
     Args:
         boxes: found boxes of each image, best first.

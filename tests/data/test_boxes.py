@@ -1,0 +1,97 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.data.boxes import BOX_CLASSES, box_of_mask, read_chestxray14_boxes, read_coco_boxes
+
+HEAD = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+ANNOTATIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations"
+
+
+class TestChestXray14Boxes(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+    def write(self, rows):
+        path = self.folder / "BBox_List_2017.csv"
+        path.write_text(HEAD + rows)
+        return path
+
+    def test_boxes_as_edges_by_image_and_label(self):
+        path = self.write("a.png,Infiltrate,10,20,30.5,40,,,\na.png,Mass,0,0,5,5,,,\na.png,Mass,7,7,5,5,,,\n")
+        found = read_chestxray14_boxes(path)["a.png"]
+        self.assertEqual(found["Infiltration"].tolist(), [[10, 20, 40.5, 60]])
+        self.assertEqual(found["Mass"].shape, (2, 4))
+
+    def test_box_over_the_border_is_clipped_and_one_outside_refused(self):
+        found = read_chestxray14_boxes(self.write("a.png,Mass,1000,-4,50,20,,,\n"))
+        self.assertEqual(found["a.png"]["Mass"].tolist(), [[1000, 0, 1024, 16]])
+        with self.assertRaisesRegex(ValueError, "'b.png': boxes must overlap the image of 1024 rows"):
+            read_chestxray14_boxes(self.write("b.png,Mass,1100,0,50,20,,,\n"))
+
+    def test_other_files_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "findings must be among .* got 'Hernia' for 'a.png'"):
+            read_chestxray14_boxes(self.write("a.png,Hernia,1,1,2,2,,,\n"))
+        path = self.folder / "other.csv"
+        path.write_text("name,label\n")
+        with self.assertRaisesRegex(ValueError, "'other.csv' must begin with"):
+            read_chestxray14_boxes(path)
+
+    def test_gzipped(self):
+        path = self.folder / "list.csv.gz"
+        with gzip.open(path, "wt") as file:
+            file.write(HEAD + "a.png,Mass,1,2,3,4,,,\n")
+        self.assertEqual(read_chestxray14_boxes(path)["a.png"]["Mass"].tolist(), [[1, 2, 4, 6]])
+
+    @pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the official annotation files are not here")
+    def test_official_file(self):
+        found = read_chestxray14_boxes(ANNOTATIONS / "BBox_List_2017.csv.gz")
+        self.assertEqual(len(found), 880)
+        counts = {c: sum(len(boxes.get(c, ())) for boxes in found.values()) for c in BOX_CLASSES}
+        self.assertEqual(list(counts.values()), [180, 146, 153, 123, 85, 79, 120, 98])
+
+
+class TestCocoBoxes(unittest.TestCase):
+    def test_boxes_by_file_name(self):
+        content = {
+            "images": [{"id": 1, "file_name": "tb/x.png", "width": 100, "height": 50}],
+            "categories": [{"id": 4, "name": "ActiveTuberculosis"}],
+            "annotations": [{"image_id": 1, "category_id": 4, "bbox": [90, 40, 30, 5]}],
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "coco.json"
+            path.write_text(json.dumps(content))
+            found = read_coco_boxes(path)
+            path.write_text("{}")
+            with self.assertRaisesRegex(ValueError, "'coco.json' must be a COCO detection file"):
+                read_coco_boxes(path)
+        self.assertEqual(found["x.png"]["ActiveTuberculosis"].tolist(), [[90, 40, 100, 45]])
+
+
+class TestBoxOfMask(unittest.TestCase):
+    def test_hand_computed_value_and_empty_mask(self):
+        mask = np.zeros((8, 6), dtype=np.uint8)
+        mask[2:5, 1:4] = 255
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "mask.png"
+            Image.fromarray(mask).save(path)
+            self.assertEqual(box_of_mask(path).tolist(), [1, 2, 4, 5])
+            Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
+            with self.assertRaisesRegex(ValueError, "'mask.png' is empty"):
+                box_of_mask(path)
+
+
+if __name__ == "__main__":
+    unittest.main()
