@@ -1,0 +1,76 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import unittest
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from bundle.metrics.classification import class_aurocs, compute_classification_metrics, patient_bootstrap
+
+RANDOM = np.random.default_rng(0)
+TARGETS = (RANDOM.random((80, 3)) < 0.4).astype(int)
+SCORES = np.clip(0.3 * TARGETS + RANDOM.random((80, 3)).round(1) * 0.7, 0, 1)  # rounded: there are ties
+
+
+class TestClassAurocs(unittest.TestCase):
+    def test_hand_computed_value(self):
+        # positives 0.9 and 0.4 against negatives 0.5 and 0.4: wins 2 + 0 + 0.5 of 4
+        areas = class_aurocs(np.array([[0.9], [0.4], [0.5], [0.4]]), np.array([[1], [1], [0], [0]]))
+        self.assertAlmostEqual(areas[0], 2.5 / 4)
+
+    def test_matches_scikit_learn(self):
+        np.testing.assert_allclose(
+            class_aurocs(SCORES, TARGETS), [roc_auc_score(TARGETS[:, k], SCORES[:, k]) for k in range(3)]
+        )
+
+    def test_absent_class_is_nan(self):
+        self.assertTrue(np.isnan(class_aurocs(SCORES, TARGETS * [1, 1, 0])[2]))
+
+
+class TestPatientBootstrap(unittest.TestCase):
+    def test_patients_are_drawn_whole(self):
+        def statistic(index):
+            counts = np.bincount(index, minlength=6)
+            self.assertEqual(counts[0], counts[1])  # one patient
+            return np.array([len(index)])
+
+        patient_bootstrap(statistic, ["a", "a", "b", "c", "d", "e"], 20)
+
+    def test_interval_of_a_mean(self):
+        values = np.random.default_rng(1).normal(size=400)
+        low, high = patient_bootstrap(lambda i: np.array([values[i].mean()]), range(400), 500)[:, 0]
+        self.assertAlmostEqual(high - low, 2 * 1.96 / 20, delta=0.03)
+
+    def test_copies_of_an_image_do_not_narrow_the_interval(self):
+        y, p = np.repeat(TARGETS, 4, axis=0), np.repeat(SCORES, 4, axis=0)
+        patients = np.repeat(np.arange(80), 4)
+        once = compute_classification_metrics(SCORES, TARGETS, "abc", num_samples=200)["mean_auroc_interval"]
+        copies = compute_classification_metrics(p, y, "abc", patients, num_samples=200)["mean_auroc_interval"]
+        self.assertAlmostEqual(np.ptp(once), np.ptp(copies), delta=0.02)
+
+
+class TestComputeClassificationMetrics(unittest.TestCase):
+    def test_means_leave_absent_classes_out(self):
+        metrics = compute_classification_metrics(SCORES, TARGETS * [1, 1, 0], "abc", num_samples=50)
+        areas = [metrics["classes"][c]["auroc"] for c in "ab"]
+        self.assertAlmostEqual(metrics["mean_auroc"], np.mean(areas))
+        self.assertNotIn("auroc", metrics["classes"]["c"])
+        low, high = metrics["mean_auroc_interval"]
+        self.assertTrue(low < metrics["mean_auroc"] < high)
+
+    def test_operating_points(self):
+        metrics = compute_classification_metrics(SCORES, TARGETS, "abc", thresholds=[0.5, 0.5, 0.0], num_samples=10)
+        self.assertEqual(metrics["classes"]["c"]["sensitivity"], 1.0)
+        self.assertEqual(metrics["classes"]["c"]["specificity"], 0.0)
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, r"shape \(N, 2\), got \(80, 3\)"):
+            compute_classification_metrics(SCORES, TARGETS, "ab")
+        with self.assertRaisesRegex(ValueError, r"must be in \[0, 1\]"):
+            compute_classification_metrics(SCORES * 3, TARGETS, "abc")
+
+
+if __name__ == "__main__":
+    unittest.main()
