@@ -9,7 +9,29 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Box", "ImageResult"]
+from bundle import __version__
+
+__all__ = ["NOTICE", "Algorithm", "Box", "ImageResult"]
+
+NOTICE = "Research use only. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """
+    What made the results, as tables, report and DICOM objects state it.
+
+    Args:
+        name: of the model, e.g. ``"ADFA, EfficientNet-Lite0"``.
+        version: of this package and, if it has one, of the model.
+        weights_sha256: SHA-256 of the checkpoint file in hexadecimal, or ``None`` for a model without a file.
+        parameters: settings that change the result, in words or numbers.
+    """
+
+    name: str = "unnamed model"
+    version: str = __version__
+    weights_sha256: str | None = None
+    parameters: dict[str, str | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,7 @@ class ImageResult:
         boxes: findings with a place, best first.
         image: display values 0..1, float32, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
         extra: further columns for the tables, plain numbers or words.
+        extra_maps: further maps by name, each like ``heatmap``; the report shows them side by side with it.
     """
 
     key: str
@@ -68,3 +91,4 @@ class ImageResult:
     boxes: list[Box] = field(default_factory=list)
     image: np.ndarray | None = None
     extra: dict[str, str | float] = field(default_factory=dict)
+    extra_maps: dict[str, np.ndarray] = field(default_factory=dict)

@@ -1,0 +1,87 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are either whole or absent, and names that stay inside the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["atomic_path", "relative_source", "safe_name"]
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices under Windows
+_MAX_NAME = 120  # leaves room for a suffix within the 255 bytes of common file systems
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """
+    Give a temporary path in the folder of ``path``; what was written there gets its name when the block ends well.
+
+    A reader never sees half a file, and a failed write leaves an older file as it was. The folder is made if missing.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        path to write to, with the same suffixes, since many writers choose the format by them.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def safe_name(key: str) -> str:
+    """
+    Return ``key`` as one file name without a folder: letters, digits, ``.``, ``_`` and ``-`` only.
+
+    A key that had to be changed gets a short hash of the original, so that two keys never share a name.
+
+    Args:
+        key: any text.
+
+    Returns:
+        name that neither is hidden nor leaves a folder it is joined to.
+
+    Example:
+        >>> safe_name("000012_normal_10")
+        '000012_normal_10'
+        >>> safe_name("../../etc/passwd")
+        'etc_passwd-3754d6cb'
+    """
+    name = _UNSAFE.sub("_", key).strip("._")[:_MAX_NAME]
+    if name and name == key and not _RESERVED.fullmatch(name):
+        return name
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name or 'image'}-{digest}"
+
+
+def relative_source(source: str | os.PathLike, root: str | os.PathLike | None) -> str:
+    """
+    Return the source's name below the input root with ``/`` between folders, or its bare file name outside of it.
+
+    Args:
+        source: an input file.
+        root: folder that the inputs lie in; ``None`` where there is none.
+
+    Returns:
+        name that says nothing about this machine's folders.
+    """
+    path = Path(os.path.abspath(source))
+    if root is not None:
+        with suppress(ValueError):
+            relative = path.relative_to(os.path.abspath(root))
+            if relative.parts:
+                return relative.as_posix()
+    return path.name

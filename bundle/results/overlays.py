@@ -1,0 +1,170 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a result: heat as color over the image, findings as boxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bundle.results.files import atomic_path
+from bundle.results.records import Box, ImageResult
+
+__all__ = ["check_heat_range", "draw_boxes", "heat_layer", "image_layer", "overlay_picture", "write_overlay"]
+
+_BOX_COLOR = (0, 229, 255)  # cyan: not in the color map, and seen on dark and on bright tissue
+
+
+def image_layer(image: np.ndarray, max_side: int | None = None) -> Image.Image:
+    """
+    Return the image as an 8-bit RGB picture.
+
+    Args:
+        image: display values 0..1, shape ``(rows, columns)`` or ``(rows, columns, 3)``; clipped to the range.
+        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid.
+
+    Raises:
+        ValueError: When the shape is another one, or a side is zero.
+    """
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
+        raise ValueError(f"image must have shape (rows, columns) or (rows, columns, 3), got {image.shape}.")
+    pixels = np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[2:] == (1,) else pixels).convert("RGB")
+    return _limit(picture, max_side, Image.Resampling.LANCZOS)
+
+
+def heat_layer(heatmap: np.ndarray, heat_range: tuple[float, float], max_side: int | None = None) -> Image.Image:
+    """
+    Return the heatmap as an RGBA picture: no heat is transparent, full heat is bright and opaque.
+
+    Args:
+        heatmap: any unit, shape ``(rows, columns)``.
+        heat_range: values shown as no heat and as full heat; the same for all pictures that are to be compared.
+        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid.
+
+    Raises:
+        ValueError: When the shape is another one, or the range is empty or not finite.
+    """
+    if heatmap.ndim != 2 or 0 in heatmap.shape:
+        raise ValueError(f"heatmap must have shape (rows, columns), got {heatmap.shape}.")
+    low, high = check_heat_range(heat_range)
+    fraction = np.clip((np.nan_to_num(heatmap.astype(np.float32), nan=low) - low) / (high - low), 0, 1)
+    # resized as numbers, not as colors, or the border of a hot spot takes the hue of values that it does not have
+    gray = _limit(Image.fromarray(np.rint(fraction * 255).astype(np.uint8)), max_side, Image.Resampling.BILINEAR)
+    return Image.fromarray(_colors()[np.asarray(gray)])
+
+
+def draw_boxes(picture: Image.Image, boxes: Sequence[Box], scale: float = 1.0) -> None:
+    """
+    Draw each box with its label and score into a picture.
+
+    Args:
+        picture: RGB, changed in place.
+        boxes: in pixels of the source frame.
+        scale: pixels of the picture per pixel of the source frame.
+    """
+    pen = ImageDraw.Draw(picture)
+    width = max(1, round(max(picture.size) / 400))
+    font = ImageFont.load_default(size=max(10, round(max(picture.size) / 45)))
+    for box in boxes:
+        left, top = box.x * scale, box.y * scale
+        # edges lie between pixels, and the pen takes the pixel after the edge
+        right, bottom = (box.x + box.width) * scale - 1, (box.y + box.height) * scale - 1
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=_BOX_COLOR, width=width)
+        text = f"{box.label} {box.score:.2f}"
+        x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
+        corner = (min(left, picture.width - x1), top - y1 if top >= y1 else top + width)
+        pen.rectangle((corner[0] + x0, corner[1] + y0, corner[0] + x1, corner[1] + y1), fill=(0, 0, 0))
+        pen.text(corner, text, fill=_BOX_COLOR, font=font)
+
+
+def overlay_picture(
+    result: ImageResult, heat_range: tuple[float, float], alpha: float = 0.6, max_side: int | None = None
+) -> Image.Image:
+    """
+    Return the image with its heat and its boxes; without an image, the heat over black.
+
+    Args:
+        result: with an image or a heatmap.
+        heat_range: values shown as no heat and as full heat.
+        alpha: how much of the image full heat hides, 0..1.
+        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid of the source.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: When there is neither image nor heatmap, or the two differ in size.
+    """
+    grid = result.image if result.image is not None else result.heatmap
+    if grid is None:
+        raise ValueError("a picture needs an image or a heatmap, got neither.")
+    rows, columns = grid.shape[:2]
+    picture = image_layer(np.zeros((rows, columns)) if result.image is None else result.image, max_side)
+    if result.heatmap is not None:
+        if result.heatmap.shape != (rows, columns):
+            raise ValueError(f"heatmap must have the image's {(rows, columns)} pixels, got {result.heatmap.shape}.")
+        heat = heat_layer(result.heatmap, heat_range, max_side)
+        heat.putalpha(heat.getchannel("A").point(lambda value: round(value * alpha)))
+        picture.paste(heat, mask=heat)
+    draw_boxes(picture, result.boxes, scale=picture.width / columns)
+    return picture
+
+
+def write_overlay(
+    path: str | os.PathLike,
+    result: ImageResult,
+    heat_range: tuple[float, float],
+    alpha: float = 0.6,
+    max_side: int | None = None,
+) -> None:
+    """
+    Write :py:func:`overlay_picture` as a PNG file, which carries no text of the source.
+
+    Args:
+        path: file to write.
+        result: with an image or a heatmap.
+        heat_range: values shown as no heat and as full heat.
+        alpha: how much of the image full heat hides, 0..1.
+        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid of the source.
+    """
+    picture = overlay_picture(result, heat_range, alpha, max_side)
+    with atomic_path(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+def check_heat_range(heat_range: tuple[float, float]) -> tuple[float, float]:
+    """
+    Return the range as two numbers.
+
+    Args:
+        heat_range: values shown as no heat and as full heat.
+
+    Raises:
+        ValueError: When it is empty or not finite.
+    """
+    low, high = (float(value) for value in heat_range)
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ValueError(f"heat_range must be two finite numbers, the lower first, got {(low, high)}.")
+    return low, high
+
+
+def _limit(picture: Image.Image, max_side: int | None, resample: Image.Resampling) -> Image.Image:
+    if max_side is None or max(picture.size) <= max_side:
+        return picture
+    factor = max_side / max(picture.size)
+    return picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))), resample)
+
+
+@lru_cache(maxsize=1)
+def _colors() -> np.ndarray:
+    """Return the color of each of 256 heat values, RGBA, shape ``(256, 4)``."""
+    from matplotlib import colormaps  # half a second that a run without pictures need not wait
+
+    colors = np.rint(colormaps["plasma"](np.linspace(0.15, 1, 256)) * 255).astype(np.uint8)
+    colors[:, 3] = np.rint(255 * np.linspace(0, 1, 256) ** 0.7)  # opaque early, so that middle heat keeps its hue
+    return colors

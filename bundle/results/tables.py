@@ -1,0 +1,209 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Results as tables that a person, a spreadsheet and a program can read; docs/results-format.md describes them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.results.files import atomic_path, relative_source
+from bundle.results.records import NOTICE, Algorithm, ImageResult
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "record_of",
+    "safe_cell",
+    "write_failures",
+    "write_metrics",
+    "write_predictions_csv",
+    "write_predictions_json",
+    "write_scores",
+]
+
+SCHEMA_VERSION = "1.0"
+
+_COLUMNS = ("key", "source", "frame", "subject", "label", "anomaly_score", "p_value", "abnormal")
+_SCORE_COLUMNS = ("key", "subject", "label", "anomaly_score", "p_value", "abnormal")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def record_of(
+    result: ImageResult, input_root: str | os.PathLike | None = None, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """
+    Return what the tables say of one image: plain numbers, words and lists, no arrays and no absolute path.
+
+    Args:
+        result: what was found.
+        input_root: folder that the source's name is given relative to; outside of it the bare file name is given.
+        files: what was written for this image, by kind, as paths relative to the output folder.
+
+    Returns:
+        dictionary as in the list ``images`` of ``predictions.json``.
+    """
+    pixels = result.heatmap if result.heatmap is not None else result.image
+    return _plain(
+        {
+            "key": result.key,
+            "source": relative_source(result.source, input_root),
+            "frame": result.frame,
+            "subject": result.subject,
+            "rows": None if pixels is None else pixels.shape[0],
+            "columns": None if pixels is None else pixels.shape[1],
+            "label": result.label,
+            "label_scores": dict(result.label_scores),
+            "anomaly_score": result.anomaly_score,
+            "p_value": result.p_value,
+            "abnormal": result.abnormal,
+            "boxes": [vars(box) for box in result.boxes],
+            "extra": dict(result.extra),
+            "files": dict(files or {}),
+        }
+    )
+
+
+def write_predictions_json(
+    path: str | os.PathLike,
+    records: Iterable[Mapping[str, Any]],
+    algorithm: Algorithm | None = None,
+    threshold: float | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    failures: Iterable[tuple[str, str]] = (),
+) -> None:
+    """
+    Write everything that is known, one image a line, so that the file can be made and read at constant memory.
+
+    Args:
+        path: file to write.
+        records: images, from :py:func:`record_of`.
+        algorithm: what made the results.
+        threshold: score from which an image is called abnormal.
+        metrics: figures of an evaluation, see :py:func:`write_metrics`.
+        failures: file and reason for what has no result, or lacks one of its files.
+    """
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "notice": NOTICE,
+        "algorithm": vars(algorithm or Algorithm()),
+        "threshold": threshold,
+        "metrics": metrics,
+        "failures": [{"file": file, "reason": reason} for file, reason in failures],
+    }
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
+        stream.write(_json(head)[:-1] + ', "images": [')
+        for count, record in enumerate(records):
+            stream.write((",\n" if count else "\n") + _json(record))
+        stream.write("\n]}\n")
+
+
+def write_predictions_csv(path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Write one row an image: the columns of every run, then ``boxes`` (their number), ``probability_*`` and ``extra_*``.
+
+    Args:
+        path: file to write.
+        records: images, from :py:func:`record_of`; gone through twice, so not an iterator.
+
+    Raises:
+        ValueError: When ``records`` is an iterator.
+    """
+    if iter(records) is records:
+        raise ValueError("records must be a collection that can be gone through twice, got an iterator.")
+    columns = {name: None for name in (*_COLUMNS, "boxes")}
+    for record in records:
+        columns |= dict.fromkeys(_wide(record))
+    _write_csv(path, tuple(columns), (_wide(record) for record in records))
+
+
+def write_scores(path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Write what an evaluation needs and no more: key, subject, label, score, p-value and verdict.
+
+    Args:
+        path: file to write.
+        records: images, from :py:func:`record_of`.
+    """
+    _write_csv(path, _SCORE_COLUMNS, ({name: record[name] for name in _SCORE_COLUMNS} for record in records))
+
+
+def write_failures(path: str | os.PathLike, failures: Iterable[tuple[str, str]]) -> None:
+    """
+    Write file and reason, one row a failure; with no failure only the header, so that the file always tells.
+
+    Args:
+        path: file to write.
+        failures: pairs of file name and reason.
+    """
+    _write_csv(path, ("file", "reason"), ({"file": file, "reason": reason} for file, reason in failures))
+
+
+def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> None:
+    """
+    Write the figures of an evaluation as JSON.
+
+    Args:
+        path: file to write.
+        metrics: a number, or ``(value, low, high)`` with the bounds of its interval, by name; or such a dictionary per
+            row of a table, e.g. ``{"per class": {"effusion": {"AUROC": (0.8, 0.7, 0.9)}}}``.
+    """
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def safe_cell(value: Any) -> Any:
+    """
+    Return a table cell that no spreadsheet takes for a formula: text that begins like one gets a ``'`` in front.
+
+    Numbers stay numbers, so ``-0.5`` is not touched.
+
+    Args:
+        value: a number, a boolean, text or ``None``.
+
+    Example:
+        >>> safe_cell("=HYPERLINK(A1)"), safe_cell(-0.5), safe_cell("normal"), safe_cell(None)
+        ("'=HYPERLINK(A1)", -0.5, 'normal', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return int(value)
+    # a program that trims its cells would find the formula behind the spaces
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
+        return "'" + value
+    return value
+
+
+def _wide(record: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: record[name] for name in _COLUMNS} | {"boxes": len(record["boxes"])}
+    row |= {f"probability_{name}": value for name, value in record["label_scores"].items()}
+    return row | {f"extra_{name}": value for name, value in record["extra"].items()}
+
+
+def _write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with atomic_path(Path(path)) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([safe_cell(name) for name in columns])
+        writer.writerows([safe_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return Python numbers for NumPy's and torch's, ``None`` for what JSON cannot say (NaN, infinity)."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # also a zero-dimensional tensor
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,64 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bundle.results.overlays import draw_boxes, heat_layer, image_layer, overlay_picture, write_overlay
+from bundle.results.records import Box, ImageResult
+
+
+class TestOverlays(unittest.TestCase):
+    def test_image_values(self):
+        picture = image_layer(np.array([[0.0, 0.5, 1.0], [-1.0, 2.0, np.nan]]))
+        np.testing.assert_array_equal(np.asarray(picture)[..., 0], [[0, 128, 255], [0, 255, 0]])
+
+    def test_heat_range_is_fixed(self):
+        # the same value has the same color whatever else is in the map
+        one = np.asarray(heat_layer(np.array([[0.5, 0.0]]), (0.0, 1.0)))[0, 0]
+        two = np.asarray(heat_layer(np.array([[0.5, 9.0]]), (0.0, 1.0)))[0, 0]
+        np.testing.assert_array_equal(one, two)
+
+    def test_no_heat_shows_the_image(self):
+        image = np.random.default_rng(0).random((5, 7, 3)).astype(np.float32)
+        result = ImageResult("a", Path("a"), image=image, heatmap=np.zeros((5, 7)))
+        np.testing.assert_array_equal(np.asarray(overlay_picture(result, (0, 1))), np.asarray(image_layer(image)))
+
+    def test_hot_pixel_lies_where_it_is(self):
+        heat = np.zeros((6, 9))
+        heat[4, 2] = 1
+        colored = np.asarray(overlay_picture(ImageResult("a", Path("a"), heatmap=heat), (0, 1), alpha=1.0)).sum(axis=2)
+        self.assertEqual(np.argwhere(colored > 0).tolist(), [[4, 2]])
+
+    def test_box_is_drawn_inside_its_edges(self):
+        picture = Image.new("RGB", (60, 40))
+        draw_boxes(picture, [Box("x", 10, 20, 30, 10, 0.5)])
+        drawn = np.asarray(picture).copy()
+        drawn[:20] = 0  # the words above
+        rows, columns = np.nonzero(drawn.sum(axis=2))
+        self.assertEqual((rows.min(), rows.max(), columns.min(), columns.max()), (20, 29, 10, 39))
+
+    def test_file_keeps_the_grid_or_the_limit(self):
+        result = ImageResult("a", Path("a"), image=np.zeros((40, 90)), heatmap=np.ones((40, 90)))
+        with tempfile.TemporaryDirectory() as folder:
+            for max_side, size in ((None, (90, 40)), (45, (45, 20))):
+                write_overlay(Path(folder) / "a.png", result, (0, 1), max_side=max_side)
+                with Image.open(Path(folder) / "a.png") as picture:
+                    self.assertEqual((picture.size, picture.info), (size, {}))
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, r"image must have shape .* got \(2, 3, 4\)"):
+            image_layer(np.zeros((2, 3, 4)))
+        with self.assertRaisesRegex(ValueError, r"heatmap must have shape \(rows, columns\), got \(1, 2, 3\)"):
+            heat_layer(np.zeros((1, 2, 3)), (0, 1))
+        with self.assertRaisesRegex(ValueError, r"the lower first, got \(1.0, 1.0\)"):
+            heat_layer(np.zeros((2, 3)), (1, 1))
+        with self.assertRaisesRegex(ValueError, "got neither"):
+            overlay_picture(ImageResult("a", Path("a")), (0, 1))
+        with self.assertRaisesRegex(ValueError, r"image's \(2, 3\) pixels, got \(3, 2\)"):
+            overlay_picture(ImageResult("a", Path("a"), image=np.zeros((2, 3)), heatmap=np.zeros((3, 2))), (0, 1))

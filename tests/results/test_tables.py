@@ -1,0 +1,108 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+from bundle.results.records import NOTICE, Algorithm, Box, ImageResult
+from bundle.results.tables import (
+    record_of,
+    safe_cell,
+    write_failures,
+    write_metrics,
+    write_predictions_csv,
+    write_predictions_json,
+    write_scores,
+)
+
+
+def some_results() -> list[ImageResult]:
+    return [
+        ImageResult(
+            key="000000_a",
+            source=Path("/data/in/ward/a.dcm"),
+            subject="5f3a",
+            label=1,
+            label_scores={"effusion": np.float32(0.25)},
+            anomaly_score=1.5,
+            p_value=0.01,
+            abnormal=True,
+            heatmap=np.zeros((4, 6), dtype=np.float32),
+            boxes=[Box("effusion", 1.0, 2.0, 3.0, 1.0, 0.5)],
+        ),
+        ImageResult(key="000001_b", source=Path("/data/in/b.png"), anomaly_score=float("nan"), extra={"view": "=PA"}),
+    ]
+
+
+class TestTables(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "table"
+        self.records = [record_of(result, "/data/in") for result in some_results()]
+
+    def rows(self) -> list[dict[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    def test_csv(self):
+        write_predictions_csv(self.path, self.records)
+        first, second = self.rows()
+        expected = {
+            "key": "000000_a",
+            "source": "ward/a.dcm",
+            "frame": "0",
+            "subject": "5f3a",
+            "label": "1",
+            "anomaly_score": "1.5",
+            "p_value": "0.01",
+            "abnormal": "1",
+            "boxes": "1",
+            "probability_effusion": "0.25",
+            "extra_view": "",
+        }
+        self.assertEqual(first, expected)
+        self.assertEqual((second["anomaly_score"], second["abnormal"], second["extra_view"]), ("", "", "'=PA"))
+
+    def test_csv_needs_two_passes(self):
+        with self.assertRaisesRegex(ValueError, "gone through twice, got an iterator"):
+            write_predictions_csv(self.path, iter(self.records))
+        self.assertFalse(self.path.exists())
+
+    def test_json(self):
+        algorithm = Algorithm("ADFA", "0.1.0", "ab" * 32, {"k": 3})
+        write_predictions_json(
+            self.path, iter(self.records), algorithm, 1.0, {"AUROC": (0.9, 0.8, 1.0)}, [("x", "cut off")]
+        )
+        found = json.loads(self.path.read_text())
+        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("1.0", NOTICE, 1.0))
+        self.assertEqual(found["algorithm"]["weights_sha256"], "ab" * 32)
+        self.assertEqual(found["failures"], [{"file": "x", "reason": "cut off"}])
+        first, second = found["images"]
+        box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "score": 0.5}
+        self.assertEqual((first["boxes"], first["rows"], first["columns"]), ([box], 4, 6))
+        self.assertIsNone(second["anomaly_score"])  # JSON has no NaN
+
+    def test_json_without_images(self):
+        write_predictions_json(self.path, [])
+        self.assertEqual(json.loads(self.path.read_text())["images"], [])
+
+    def test_scores_failures_metrics(self):
+        write_scores(self.path, self.records)
+        self.assertEqual(list(self.rows()[0]), ["key", "subject", "label", "anomaly_score", "p_value", "abnormal"])
+        write_failures(self.path, [("+a.dcm", "@reason")])
+        self.assertEqual(self.rows(), [{"file": "'+a.dcm", "reason": "'@reason"}])
+        write_metrics(self.path, {"AUROC": (np.float64(0.5), 0.25, float("nan"))})
+        self.assertEqual(json.loads(self.path.read_text()), {"AUROC": [0.5, 0.25, None]})
+
+    def test_safe_cell(self):
+        for text in ("=1+1", "+1", "-x", "@x", "\tx", "\rx", "\n=1", " =1"):
+            self.assertEqual(safe_cell(text), "'" + text)
+        for value in ("normal", "a=b", -1, 0.5):
+            self.assertEqual(safe_cell(value), value)
