@@ -54,39 +54,42 @@ def scanned_region(header: Dataset) -> np.ndarray:
     """
     Return the largest 2-D region of an ultrasound frame, the whole frame where none is stated (PS3.3 C.8.5.5).
 
+    A region that reaches out of the frame was stated for another pixel grid (files that were scaled or cut afterwards
+    keep it), so neither its place nor its spacing holds, and it is left alone.
+
     Args:
         header: header of the frame.
 
     Returns:
         first row, first column, row after the last, column after the last; int64, shape ``(4,)``, within the frame.
     """
-    rows, columns = int(number(header, "Rows")), int(number(header, "Columns"))
     region = _largest_region(header)
     if region is None:
-        return np.array([0, 0, rows, columns])
-    return np.array(_bounds(region, rows, columns))
+        return np.array([0, 0, int(number(header, "Rows")), int(number(header, "Columns"))])
+    return np.array(_bounds(region, header))
 
 
 def _largest_region(header: Dataset) -> Dataset | None:
-    rows, columns = int(number(header, "Rows")), int(number(header, "Columns"))
     best, best_area = None, 0
     for region in header.get("SequenceOfUltrasoundRegions") or []:
         if _number_or_nan(region, "RegionSpatialFormat") != 1:  # 2-D; spectra and graphs have other numbers
             continue
-        top, left, bottom, right = _bounds(region, rows, columns)
+        top, left, bottom, right = _bounds(region, header)
         area = max(bottom - top, 0) * max(right - left, 0)
         if area > best_area:
             best, best_area = region, area
     return best
 
 
-def _bounds(region: Dataset, rows: int, columns: int) -> tuple[int, int, int, int]:
-    """Return the region's rectangle within the frame; files state corners outside it, and corners are inclusive."""
+def _bounds(region: Dataset, header: Dataset) -> tuple[int, int, int, int]:
+    """Return the region's rectangle, empty where it is not within the frame; its corners are inclusive."""
     values = [_number_or_nan(region, f"RegionLocation{name}") for name in ("MinY0", "MinX0", "MaxY1", "MaxX1")]
-    if any(math.isnan(value) for value in values):
+    rows, columns = int(number(header, "Rows")), int(number(header, "Columns"))
+    # some files state the corner behind the last pixel
+    if any(math.isnan(value) for value in values) or values[2] > rows or values[3] > columns or min(values) < 0:
         return 0, 0, 0, 0
     top, left, bottom, right = (int(value) for value in values)
-    return max(top, 0), max(left, 0), min(bottom + 1, rows), min(right + 1, columns)
+    return top, left, min(bottom + 1, rows), min(right + 1, columns)
 
 
 def _positive_pair(header: Dataset, keyword: str) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from scipy.special import expit
 from bundle.data.dicom_files import number
 from bundle.data.errors import UnreadableImageError
 
-__all__ = ["display_values", "stored_range"]
+__all__ = ["GRAY", "display_values", "stored_range"]
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 

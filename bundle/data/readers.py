@@ -21,7 +21,7 @@ from pydicom.config import disable_value_validation
 from bundle.data.dicom_decoders import decode_frame
 from bundle.data.dicom_files import check_is_image, check_size, frame_count, frame_header, open_dicom, pseudonym
 from bundle.data.dicom_geometry import pixel_spacing, scanned_region
-from bundle.data.dicom_pixels import display_values
+from bundle.data.dicom_pixels import GRAY, display_values
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.limits import Limits
 from bundle.data.pictures import picture_frames, read_picture
@@ -60,23 +60,28 @@ class RadiologyReader(ImageReader):
         channels: 1 for luminance, 3 for color (gray repeated), ``None`` for what the file holds.
         window: ``"first"`` for the first VOI LUT or window of a DICOM file, the explanation of another one, ``None``
             for the whole range of values that the file can hold.
+        photometric: MONOCHROME1 or MONOCHROME2 in place of what gray DICOM files say of themselves, for a collection
+            whose tag is known to be wrong; ``None`` believes the files.
         secret: key of the hash that stands for the patient; without one there is no hash.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
 
     Raises:
-        ValueError: When ``channels`` is not 1, 3 or ``None``.
+        ValueError: When ``channels`` is not 1, 3 or ``None``, or ``photometric`` is no gray interpretation.
     """
 
     def __init__(
         self,
         channels: int | None = None,
         window: str | None = "first",
+        photometric: str | None = None,
         secret: str = "",
         limits: Limits | None = None,
     ) -> None:
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None, got {channels}.")
-        self.channels, self.window, self.secret = channels, window, secret
+        if photometric not in (None, *GRAY):
+            raise ValueError(f"photometric must be one of {GRAY} or None, got {photometric!r}.")
+        self.channels, self.window, self.photometric, self.secret = channels, window, photometric, secret
         self.limits = limits or Limits()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -134,6 +139,8 @@ class RadiologyReader(ImageReader):
     def _dicom(self, path: Path, frame: int) -> tuple[np.ndarray, dict]:
         dataset = open_dicom(path, self.limits)
         stored, photometric, decoder = decode_frame(dataset, frame)
+        if photometric in GRAY and self.photometric is not None:
+            photometric = self.photometric
         header = frame_header(dataset, frame)
         spacing, source, magnification = pixel_spacing(header)
         return display_values(header, stored, photometric, self.window), {
