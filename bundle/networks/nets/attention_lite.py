@@ -40,6 +40,8 @@ class AttentionLite0(nn.Module):
         ValueError: When ``frozen_stages`` is not in [1, 6] or ``attention`` is unknown.
     """
 
+    cam_layer, classifier_layer = "tuned", "fc"
+
     def __init__(
         self,
         num_classes: int,

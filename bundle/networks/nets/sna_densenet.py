@@ -44,6 +44,8 @@ class SNADenseNet(DenseNet):
         ValueError: When ``depth``, ``attention`` or ``placement`` is unknown.
     """
 
+    cam_layer, classifier_layer = "class_layers.relu", "class_layers.out"
+
     def __init__(
         self,
         num_classes: int,

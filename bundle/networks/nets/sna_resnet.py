@@ -75,6 +75,8 @@ class SNAResNet(ResNet):
         ValueError: When ``depth``, ``attention`` or ``placement`` is unknown.
     """
 
+    cam_layer, classifier_layer = "layer4", "fc"
+
     def __init__(
         self,
         num_classes: int,
