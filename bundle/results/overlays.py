@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bundle.results.files import atomic_path
-from bundle.results.records import Box, ImageResult
+from bundle.results.records import Box, ImageResult, NotWrittenError
 
 __all__ = ["check_heat_range", "draw_boxes", "heat_layer", "image_layer", "overlay_picture", "write_overlay"]
 
@@ -98,16 +98,18 @@ def overlay_picture(
         RGB picture.
 
     Raises:
-        ValueError: When there is neither image nor heatmap, or the two differ in size.
+        NotWrittenError: When there is neither image nor heatmap, or the two differ in size.
     """
     grid = result.image if result.image is not None else result.heatmap
     if grid is None:
-        raise ValueError("a picture needs an image or a heatmap, got neither.")
+        raise NotWrittenError("a picture needs an image or a heatmap, got neither.")
     rows, columns = grid.shape[:2]
     picture = image_layer(np.zeros((rows, columns)) if result.image is None else result.image, max_side)
     if result.heatmap is not None:
         if result.heatmap.shape != (rows, columns):
-            raise ValueError(f"heatmap must have the image's {(rows, columns)} pixels, got {result.heatmap.shape}.")
+            raise NotWrittenError(
+                f"heatmap must have the image's {(rows, columns)} pixels, got {result.heatmap.shape}."
+            )
         heat = heat_layer(result.heatmap, heat_range, max_side)
         heat.putalpha(heat.getchannel("A").point(lambda value: round(value * alpha)))
         picture.paste(heat, mask=heat)

@@ -11,9 +11,13 @@ import numpy as np
 
 from bundle import __version__
 
-__all__ = ["NOTICE", "Algorithm", "Box", "ImageResult"]
+__all__ = ["NOTICE", "Algorithm", "Box", "ImageResult", "NotWrittenError"]
 
 NOTICE = "Research use only. Not for diagnosis."
+
+
+class NotWrittenError(ValueError):
+    """A result that a format cannot carry: one line with the rule and the value, and no text from inside the source."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class ImageResult:
         boxes: findings with a place, best first.
         image: display values 0..1, float32, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
         extra: further columns for the tables, plain numbers or words.
+        spacing: millimetres per row and per column of the source frame, ``None`` or not-a-number where unknown.
         extra_maps: further maps by name, each like ``heatmap``; the report shows them side by side with it.
     """
 
@@ -92,3 +97,4 @@ class ImageResult:
     image: np.ndarray | None = None
     extra: dict[str, str | float] = field(default_factory=dict)
     extra_maps: dict[str, np.ndarray] = field(default_factory=dict)
+    spacing: tuple[float, float] | None = None

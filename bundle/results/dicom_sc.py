@@ -1,0 +1,92 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The overlay as a DICOM secondary capture, for viewers that read nothing else."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from highdicom.sc import SCImage
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
+
+from bundle.results.dicom_source import MANUFACTURER, DicomSource, quiet_dicom, save_dicom_result
+from bundle.results.overlays import overlay_picture
+from bundle.results.records import NOTICE, ImageResult, NotWrittenError
+
+__all__ = ["write_sc"]
+
+_ANY_ORIENTATION = ("L", "F")  # highdicom asks for one; taken out again where the source has none
+
+
+def write_sc(
+    path: str | os.PathLike,
+    result: ImageResult,
+    source: DicomSource,
+    heat_range: tuple[float, float],
+    alpha: float = 0.6,
+) -> None:
+    """
+    Write image, heat and boxes as one RGB picture of the source's size, with the words "research use only" in it.
+
+    Args:
+        path: file to write.
+        result: with an image in the pixel grid of the source.
+        source: the image it was found in.
+        heat_range: values shown as no heat and as full heat.
+        alpha: how much of the image full heat hides, 0..1.
+
+    Raises:
+        NotWrittenError: When there is no image of the source's size.
+    """
+    shape = (source.dataset.Rows, source.dataset.Columns)
+    if result.image is None or result.image.shape[:2] != shape:
+        got = None if result.image is None else result.image.shape[:2]
+        raise NotWrittenError(f"a secondary capture needs the image with the source's {shape} pixels, got {got}.")
+    picture = overlay_picture(result, heat_range, alpha)
+    _draw_notice(picture)
+    orientation = source.dataset.get("PatientOrientation")
+    known = orientation is not None and len(orientation) == 2
+    with quiet_dicom():
+        capture = SCImage.from_ref_dataset(
+            source.dataset,
+            pixel_array=np.asarray(picture),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=tuple(orientation) if known else _ANY_ORIENTATION,
+            manufacturer=MANUFACTURER,
+            **source.identity("SC"),
+        )
+        if not known:
+            capture.PatientOrientation = []
+        if not source.dataset.get("ImageLaterality"):  # PS3.3 C.7.3.1: one of the two, empty where unknown
+            capture.Laterality = source.dataset.get("Laterality", "")
+        else:
+            capture.ImageLaterality = source.dataset.ImageLaterality
+        capture.DerivationDescription = f"Heat and regions found by {source.algorithm.name[:64]}. {NOTICE}"
+        capture.SourceImageSequence = [_reference(source)]
+        if source.dataset.get("BurnedInAnnotation"):
+            capture.BurnedInAnnotation = source.dataset.BurnedInAnnotation
+        save_dicom_result(path, capture, "AI overlay")
+
+
+def _reference(source: DicomSource) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.dataset.SOPClassUID
+    reference.ReferencedSOPInstanceUID = source.dataset.SOPInstanceUID
+    if source.frames > 1:
+        reference.ReferencedFrameNumber = source.frame + 1  # counts from 1
+    return reference
+
+
+def _draw_notice(picture: Image.Image) -> None:
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(8, round(picture.width / 45)))
+    left, top, right, bottom = pen.textbbox((0, 0), NOTICE, font=font)
+    corner = (4, picture.height - bottom - 4)
+    pen.rectangle(
+        (corner[0] + left - 2, corner[1] + top - 2, corner[0] + right + 2, corner[1] + bottom + 2), fill=(0, 0, 0)
+    )
+    pen.text(corner, NOTICE, fill=(255, 255, 255), font=font)

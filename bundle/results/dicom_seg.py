@@ -1,0 +1,108 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Heat as DICOM segmentations: a binary one above a threshold, and a fractional one of the heat itself."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.sr.codedict import codes
+
+from bundle.results.dicom_source import DicomSource, quiet_dicom, save_dicom_result
+from bundle.results.overlays import check_heat_range
+from bundle.results.records import ImageResult, NotWrittenError
+
+__all__ = ["write_binary_seg", "write_heat_seg"]
+
+
+def write_binary_seg(path: str | os.PathLike, result: ImageResult, source: DicomSource, map_threshold: float) -> None:
+    """
+    Write where the heat lies above a threshold; a mask without a pixel is written too, for it is a result.
+
+    Args:
+        path: file to write.
+        result: with a heatmap in the pixel grid of the source.
+        source: the image it was found in.
+        map_threshold: in the unit of the heat.
+
+    Raises:
+        NotWrittenError: When there is no heatmap of the source's size, or the source has several frames but no frame
+            of reference, where a segmentation could not say which frame it belongs to.
+    """
+    heatmap = _heatmap(result, source)
+    label = f"heat above {map_threshold:.4g}"
+    _write(path, heatmap > map_threshold, "BINARY", label, source, "SEG", "AI mask")
+
+
+def write_heat_seg(
+    path: str | os.PathLike, result: ImageResult, source: DicomSource, heat_range: tuple[float, float]
+) -> None:
+    """
+    Write the heat itself, from no heat (0) to full heat (255).
+
+    Args:
+        path: file to write.
+        result: with a heatmap in the pixel grid of the source.
+        source: the image it was found in.
+        heat_range: values written as no heat and as full heat.
+
+    Raises:
+        NotWrittenError: As for :py:func:`write_binary_seg`.
+    """
+    heatmap = _heatmap(result, source)
+    low, high = check_heat_range(heat_range)
+    label = f"heat from {low:.4g} to {high:.4g}"
+    fraction = np.clip((np.nan_to_num(heatmap, nan=low) - low) / (high - low), 0, 1)
+    _write(path, fraction, "FRACTIONAL", label, source, "HEAT", "AI heatmap")
+
+
+def _heatmap(result: ImageResult, source: DicomSource) -> np.ndarray:
+    if result.heatmap is None:
+        raise NotWrittenError("a segmentation needs a heatmap, the result has none.")
+    if source.frames > 1 and not source.dataset.get("FrameOfReferenceUID"):
+        raise NotWrittenError(
+            f"a segmentation of one of {source.frames} frames needs a frame of reference, the source has none."
+        )
+    shape = (source.dataset.Rows, source.dataset.Columns)
+    if result.heatmap.shape != shape:
+        raise NotWrittenError(f"the heatmap must have the source's {shape} pixels, got {result.heatmap.shape}.")
+    return np.asarray(result.heatmap, dtype=np.float64)
+
+
+def _write(
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    kind: str,
+    label: str,
+    source: DicomSource,
+    role: str,
+    description: str,
+) -> None:
+    with quiet_dicom():
+        segment = SegmentDescription(
+            segment_number=1,
+            segment_label=label,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.DCM.FocalAbnormality,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=source.algorithm_sequence(),
+            tracking_uid=source.uid(role, "segment"),
+            tracking_id=label,
+        )
+        segmentation = Segmentation(
+            source_images=[source.dataset],
+            pixel_array=pixels[None],
+            segmentation_type=kind,
+            segment_descriptions=[segment],
+            omit_empty_frames=False,
+            content_label=role,
+            content_description=label,
+            **source.identity(role),
+            **source.equipment(),
+        )
+        # highdicom leaves it out, and without a frame of reference it is the only word on which side is which;
+        # PS3.3 C.7.6.1 has it empty where unknown
+        segmentation.PatientOrientation = source.dataset.get("PatientOrientation")
+        save_dicom_result(path, segmentation, description)

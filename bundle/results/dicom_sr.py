@@ -1,0 +1,199 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Findings as a DICOM structured report: TID 1500 in a Comprehensive 3D SR with 2-D regions (PS3.16, PS3.3 A.35.13)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    ImageRegion,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+    TrackingIdentifier,
+    srread,
+)
+from pydicom.sr.codedict import codes
+
+from bundle.results.dicom_source import (
+    MANUFACTURER,
+    DicomSource,
+    finding_code,
+    private_code,
+    quiet_dicom,
+    save_dicom_result,
+)
+from bundle.results.records import Box, ImageResult
+
+__all__ = ["read_boxes_from_sr", "write_sr"]
+
+
+def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, threshold: float | None = None) -> None:
+    """
+    Write scores, verdict, probabilities and boxes of one frame.
+
+    A box becomes a closed polyline with its finding and score. Its coordinates are those of :py:class:`Box`: PS3.3
+    C.18.6.1.1 also puts 0, 0 into the upper left corner of the upper left pixel.
+
+    Args:
+        path: file to write.
+        result: what was found; a box is cut at the border of the image.
+        source: the image it was found in.
+        threshold: score from which the image is called abnormal.
+    """
+    with quiet_dicom():
+        observer = ObserverContext(
+            observer_type=codes.DCM.Device,
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=source.uid("device"),
+                name=source.algorithm.name[:64],
+                manufacturer_name=MANUFACTURER,
+                model_name=source.algorithm.version,
+            ),
+        )
+        groups: list[Any] = [
+            *_image_groups(result, source, threshold),
+            *(_box_group(box, number, source) for number, box in enumerate(result.boxes, start=1)),
+        ]
+        report = MeasurementReport(
+            observation_context=ObservationContext(observer_device_context=observer),
+            procedure_reported=codes.SCT.ImagingProcedure,
+            title=codes.DCM.ImagingMeasurementReport,
+            imaging_measurements=groups,
+        )
+        document = Comprehensive3DSR(
+            evidence=[source.dataset],
+            content=report,
+            manufacturer=MANUFACTURER,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+            **source.identity("SR"),
+        )
+        save_dicom_result(path, document, "AI findings")
+
+
+def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
+    """
+    Return the boxes of a report as they were given to :py:func:`write_sr`, with the codes' meanings as labels.
+
+    Args:
+        path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them.
+
+    Returns:
+        boxes in pixels of the source frame; a score that is missing is not-a-number.
+
+    Raises:
+        ValueError: When the report follows another template.
+    """
+    boxes = []
+    report = srread(path).content
+    if not isinstance(report, MeasurementReport):
+        raise ValueError(f"regions are read from a TID 1500 measurement report, got {type(report).__name__}.")
+    for group in report.get_planar_roi_measurement_groups():
+        if isinstance(group.roi, ImageRegion):
+            corners = np.asarray(group.roi.value, dtype=float)
+            (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+            found = group.get_measurements(name=codes.DCM.Probability)
+            score = float(found[0].value) if found else float("nan")
+            label = "" if group.finding_type is None else str(group.finding_type.meaning)
+            boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, score))
+    return boxes
+
+
+def _image_groups(
+    result: ImageResult, source: DicomSource, threshold: float | None
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    """Return what is said of the image as a whole: one group for the anomaly score, one for each finding by name."""
+    groups = []
+    numbers = {
+        ("ANOMALY_SCORE", "Anomaly score"): result.anomaly_score,
+        ("P_VALUE", "P-value"): result.p_value,
+        ("THRESHOLD", "Threshold of the anomaly score"): None if result.abnormal is None else threshold,
+    }
+    measurements = [_measurement(private_code(*words), value) for words, value in numbers.items() if value is not None]
+    verdict = []
+    if result.abnormal is not None:
+        name = private_code("ABOVE_THRESHOLD", "Anomaly score above threshold")
+        verdict.append(QualitativeEvaluation(name, codes.SCT.Yes if result.abnormal else codes.SCT.No))
+    if measurements or verdict:
+        groups.append(_image_group("image", private_code("ANOMALY", "Anomaly"), source, measurements, verdict))
+    for label, probability in result.label_scores.items():
+        measurement = _measurement(codes.DCM.Probability, probability)
+        groups.append(_image_group(f"image, {label}", finding_code(label), source, [measurement], []))
+    return groups
+
+
+def _image_group(
+    identifier: str,
+    finding: CodedConcept,
+    source: DicomSource,
+    measurements: list[Measurement],
+    verdict: list[QualitativeEvaluation],
+) -> MeasurementsAndQualitativeEvaluations:
+    image = SourceImageForMeasurementGroup(
+        source.dataset.SOPClassUID, source.dataset.SOPInstanceUID, referenced_frame_numbers=_frame_numbers(source)
+    )
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=source.uid("SR", identifier), identifier=identifier),
+        finding_type=finding,
+        algorithm_id=_algorithm(source),
+        measurements=measurements,
+        qualitative_evaluations=verdict,
+        source_images=[image],
+    )
+
+
+def _box_group(box: Box, number: int, source: DicomSource) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    rows, columns = source.dataset.Rows, source.dataset.Columns
+    x0, x1 = np.clip([box.x, box.x + box.width], 0, columns)
+    y0, y1 = np.clip([box.y, box.y + box.height], 0, rows)
+    region = ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]),
+        source_image=SourceImageForRegion(
+            source.dataset.SOPClassUID, source.dataset.SOPInstanceUID, referenced_frame_numbers=_frame_numbers(source)
+        ),
+    )
+    identifier = f"region {number}"
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=source.uid("SR", identifier), identifier=identifier),
+        referenced_region=region,
+        finding_type=finding_code(box.label),
+        algorithm_id=_algorithm(source),
+        measurements=[_measurement(codes.DCM.Probability, box.score)],
+    )
+
+
+def _algorithm(source: DicomSource) -> AlgorithmIdentification:
+    parameters = [f"{name}={value}" for name, value in source.algorithm.parameters.items()]
+    if source.algorithm.weights_sha256 is not None:
+        parameters.append(f"weights_sha256={source.algorithm.weights_sha256}")
+    return AlgorithmIdentification(
+        name=source.algorithm.name,
+        version=source.algorithm.version,
+        parameters=parameters or None,
+        family=codes.DCM.ArtificialIntelligence,
+    )
+
+
+def _measurement(name: CodedConcept, value: float) -> Measurement:
+    # a decimal string (DS) has room for 16 characters
+    return Measurement(name=name, value=float(f"{value:.6g}"), unit=codes.UCUM.NoUnits)
+
+
+def _frame_numbers(source: DicomSource) -> list[int] | None:
+    return [source.frame + 1] if source.frames > 1 else None  # PS3.3 10.3: frames count from 1

@@ -1,0 +1,292 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One front for all that a run writes; it takes results one at a time and keeps none of their arrays."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bundle.data.readers import file_format
+from bundle.results.files import relative_source, safe_name
+from bundle.results.overlays import check_heat_range, write_overlay
+from bundle.results.records import Algorithm, ImageResult, NotWrittenError
+from bundle.results.report import ReportFacts, pictures_of, render_report
+from bundle.results.spool import Spool
+from bundle.results.tables import (
+    record_of,
+    write_failures,
+    write_metrics,
+    write_predictions_csv,
+    write_predictions_json,
+    write_scores,
+)
+from bundle.results.volumes import write_nifti
+
+__all__ = ["FORMATS", "ResultsWriter"]
+
+FORMATS = ("csv", "json", "nifti", "overlay", "report", "sr", "seg", "sc")
+_DICOM = ("sr", "seg", "heat", "sc")
+
+logger = logging.getLogger(__name__)
+
+
+class ResultsWriter:
+    """
+    Write results as they come; the tables and the report follow at the end.
+
+    Under ``output_dir``: ``predictions.csv``, ``scores.csv``, ``predictions.json``, ``failures.csv``, ``metrics.json``
+    (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that cannot be written
+    for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no DICOM results.
+
+    Use it as a context manager, so that what was found before an error is not lost.
+
+    Args:
+        output_dir: folder to write to, made if missing.
+        formats: some of ``csv``, ``json``, ``nifti``, ``overlay``, ``report``, ``sr``, ``seg`` (mask and heat), ``sc``.
+        title: of the report.
+        algorithm: what made the results, or the arguments of :py:class:`Algorithm`.
+        calibration: of an anomaly detector, see :py:func:`bundle.data.read_calibration`; gives ``threshold``,
+            ``heat_range`` and the weights' SHA-256 where they are not given.
+        threshold: score from which an image is called abnormal.
+        heat_range: values shown as no heat and as full heat, for all images; 0 to 1 if nothing says otherwise.
+        map_threshold: heat from which a pixel belongs to the mask; the threshold of the score if not given.
+        input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
+        notes: sentences that a reader of the report must know.
+        facts: further facts of the run for the report, by name.
+        seed: the same seed, source and algorithm give the same DICOM UIDs; new ones each time if ``None``.
+        max_cards: number of images that the report draws at most.
+
+    Raises:
+        ValueError: When a format is unknown, or ``output_dir`` cannot be written to.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        formats: Sequence[str] = ("csv", "json", "overlay", "report"),
+        title: str = "Results",
+        algorithm: Algorithm | Mapping[str, Any] | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        heat_range: tuple[float, float] | None = None,
+        map_threshold: float | None = None,
+        input_root: str | os.PathLike | None = None,
+        notes: Sequence[str] = (),
+        facts: Mapping[str, str] | None = None,
+        seed: int | None = None,
+        max_cards: int = 300,
+    ) -> None:
+        if unknown := sorted(set(formats) - set(FORMATS)):
+            raise ValueError(f"formats must be some of {', '.join(FORMATS)}, got {', '.join(unknown)}.")
+        calibration = calibration or {}
+        self.output_dir, self.formats, self.title = Path(output_dir), tuple(formats), title
+        self.algorithm = _algorithm(algorithm, calibration.get("weights_sha256"))
+        self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
+        self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
+        self.map_threshold = self.threshold if map_threshold is None else map_threshold
+        self.input_root, self.notes, self.facts, self.max_cards = input_root, list(notes), dict(facts or {}), max_cards
+        self._seed = secrets.token_hex(16) if seed is None else str(seed)
+        self._records, self._pictures = Spool(), Spool()
+        self._failures: dict[tuple[str, str], None] = {}  # a set that keeps its order
+        self._names: set[str] = set()
+        self._not_dicom = 0
+        self._closed = False
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            write_failures(self.output_dir / "failures.csv", [])
+        except OSError as error:
+            raise ValueError(f"output_dir must be a folder that can be written to: {error.strerror}.") from None
+
+    def add(self, result: ImageResult) -> None:
+        """
+        Write what belongs to one image, and remember its numbers and thumbnails.
+
+        Args:
+            result: what was found; its arrays are not kept.
+        """
+        name = safe_name(result.key)
+        if name in self._names:
+            self.fail(result.source, f"key must be unique within a run, got '{name}' again.")
+            return
+        self._names.add(name)
+        files = {}
+        for kind, path, write in self._jobs(result, name):
+            if self._guarded(kind, result, partial(write, self.output_dir / path)):
+                files[kind] = path
+        if "report" in self.formats:
+            pictures: list[dict] = []
+            self._guarded("report", result, lambda: pictures.append(pictures_of(result, self.heat_range)))
+            self._pictures.append(pictures[0] if pictures else {"image": None, "maps": []})
+        self._records.append(record_of(result, self.input_root, files))
+
+    def fail(self, source: str | os.PathLike, reason: str) -> None:
+        """
+        Note that a file has no result, or lacks a part of it.
+
+        Args:
+            source: the input file.
+            reason: one line; the folder of the source is taken out of it.
+        """
+        full, name = os.fspath(source), relative_source(source, self.input_root)
+        for path in (full, os.path.abspath(full)):
+            reason = reason.replace(path, name)
+        reason = " ".join(reason.split())[:300]
+        self._failures[(name, reason)] = None
+
+    def close(
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        figures: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """
+        Write the tables and the report; a second call does nothing.
+
+        Args:
+            metrics: figures of an evaluation, see :py:class:`bundle.results.report.ReportFacts`.
+            threshold: score from which an image is called abnormal, if it was not known before.
+            figures: further pictures for the report as title and SVG or PNG bytes.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        threshold = self.threshold if threshold is None else _finite(threshold)
+        failures, folder = list(self._failures), self.output_dir
+        write_failures(folder / "failures.csv", failures)
+        if metrics:
+            write_metrics(folder / "metrics.json", metrics)
+        if "csv" in self.formats:
+            write_predictions_csv(folder / "predictions.csv", self._records)
+            write_scores(folder / "scores.csv", self._records)
+        if "json" in self.formats:
+            write_predictions_json(
+                folder / "predictions.json", self._records, self.algorithm, threshold, metrics, failures
+            )
+        if "report" in self.formats:
+            facts = ReportFacts(
+                title=self.title,
+                algorithm=self.algorithm,
+                threshold=threshold,
+                metrics=metrics,
+                facts={**self.facts, "Created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")},
+                notes=[*self.notes, *self._remarks()],
+                failures=failures,
+                figures=figures,
+                max_cards=self.max_cards,
+            )
+            render_report(self._records, self._pictures.__getitem__, folder / "report.html", facts)
+        logger.info("results of %d images, %d failures", len(self._records), len(failures))
+        self._records.close()
+        self._pictures.close()
+
+    def __enter__(self) -> ResultsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _jobs(self, result: ImageResult, name: str) -> list[tuple[str, str, Callable[[Path], None]]]:
+        """Return kind, path below the output folder and writing function of what this image gets."""
+        jobs: list[tuple[str, str, Callable[[Path], None]]] = []
+        if "overlay" in self.formats and (result.image is not None or result.heatmap is not None):
+            jobs.append(
+                ("overlay", f"overlays/{name}.png", partial(write_overlay, result=result, heat_range=self.heat_range))
+            )
+        if "nifti" in self.formats:
+            maps = {"": result.heatmap} if result.heatmap is not None else {}
+            for title, heat in (maps | result.extra_maps).items():
+                stem = f"{name}_{safe_name(title)}" if title else name
+                write = partial(write_nifti, heatmap=heat, spacing=result.spacing)
+                jobs.append((f"nifti {title}".strip(), f"heatmaps/{stem}.nii.gz", write))
+        if wanted := set(self.formats) & set(_DICOM):
+            if self._is_dicom(result.source):
+                jobs += self._dicom_jobs(result, name, wanted)
+            else:
+                self._not_dicom += 1
+        return jobs
+
+    def _dicom_jobs(self, result: ImageResult, name: str, wanted: set[str]) -> list[tuple]:
+        # a second that a run without DICOM results need not wait
+        from bundle.results.dicom_sc import write_sc
+        from bundle.results.dicom_seg import write_binary_seg, write_heat_seg
+        from bundle.results.dicom_source import load_source
+        from bundle.results.dicom_sr import write_sr
+
+        found: list = []
+        if not self._guarded(
+            "dicom", result, lambda: found.append(load_source(result.source, result.frame, self.algorithm, self._seed))
+        ):
+            return []
+        source = found[0]
+        writers: dict[str, Callable[[Path], None]] = {}
+        if "sr" in wanted:
+            writers["sr"] = partial(write_sr, result=result, source=source, threshold=self.threshold)
+        if "seg" in wanted and result.heatmap is not None:
+            writers["heat"] = partial(write_heat_seg, result=result, source=source, heat_range=self.heat_range)
+            if self.map_threshold is not None:
+                writers["seg"] = partial(
+                    write_binary_seg, result=result, source=source, map_threshold=self.map_threshold
+                )
+        if "sc" in wanted and result.image is not None:
+            writers["sc"] = partial(write_sc, result=result, source=source, heat_range=self.heat_range)
+        return [(kind, f"dicom/{name}_{kind}.dcm", write) for kind, write in writers.items()]
+
+    def _guarded(self, kind: str, result: ImageResult, action: Callable[[], None]) -> bool:
+        """Return whether the action ended well; what went wrong is noted without text from inside the source."""
+        try:
+            action()
+        except NotWrittenError as error:
+            self.fail(result.source, f"{kind}: {error}")
+        except Exception as error:  # another library's message may quote the source's text, so only its kind is told
+            self.fail(result.source, f"{kind}: writing ended in {type(error).__name__} ({_place(error)}).")
+        else:
+            return True
+        return False
+
+    def _is_dicom(self, source: Path) -> bool:
+        try:
+            return file_format(Path(source)) == "dicom"
+        except (OSError, ValueError):
+            return False
+
+    def _remarks(self) -> list[str]:
+        if not self._not_dicom:
+            return []
+        return [f"{self._not_dicom} images do not come from DICOM files and have no DICOM results."]
+
+
+def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str | None) -> Algorithm:
+    arguments = vars(given) if isinstance(given, Algorithm) else dict(given or {})
+    if weights_sha256 and not arguments.get("weights_sha256"):
+        arguments = {**arguments, "weights_sha256": weights_sha256}
+    return Algorithm(**arguments)
+
+
+def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:
+    """Return a range that starts at the usual heat of normal images and has the threshold in its middle."""
+    low = calibration.get("heat_low")
+    if low is None or threshold is None or not low < threshold:
+        return (0.0, 1.0)
+    return (low, 2 * threshold - low)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

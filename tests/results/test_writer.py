@@ -1,0 +1,140 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import nibabel
+import numpy as np
+from PIL import Image
+
+from bundle.results import Algorithm, Box, ImageResult, ResultsWriter
+
+
+def some_result(folder: Path, number: int = 0, **fields) -> ImageResult:
+    source = folder / "in" / f"{number}.png"
+    source.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(source)
+    values = {
+        "key": f"{number:06d}",
+        "source": source,
+        "label": number % 2,
+        "anomaly_score": float(number),
+        "abnormal": number > 1,
+        "heatmap": np.full((6, 8), number, dtype=np.float32),
+        "boxes": [Box("anomaly", 1, 2, 3, 4, 0.5)],
+        "image": np.full((6, 8), 0.5, dtype=np.float32),
+    }
+    return ImageResult(**{**values, **fields})
+
+
+class TestResultsWriter(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.out = self.folder / "out"
+
+    def failures(self) -> list[list[str]]:
+        with (self.out / "failures.csv").open(newline="", encoding="utf-8") as stream:
+            return list(csv.reader(stream))[1:]
+
+    def test_everything_for_pictures(self):
+        formats = ("csv", "json", "nifti", "overlay", "report", "sr")
+        with ResultsWriter(self.out, formats, threshold=1.5, input_root=self.folder / "in") as writer:
+            for number in range(4):
+                writer.add(some_result(self.folder, number, spacing=(0.5, 0.25)))
+            writer.fail(self.folder / "in" / "cut.dcm", f"{self.folder}/in/cut.dcm: cut off\nafter 132 bytes")
+            writer.close(metrics={"AUROC": (0.5, 0.25, 0.75)})
+        names = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
+        tables = {"predictions.csv", "predictions.json", "scores.csv", "failures.csv", "metrics.json", "report.html"}
+        pictures = {
+            f"{kind}/{n:06d}{end}" for n in range(4) for kind, end in (("overlays", ".png"), ("heatmaps", ".nii.gz"))
+        }
+        self.assertEqual(names, tables | pictures)
+        self.assertEqual(self.failures(), [["cut.dcm", "cut.dcm: cut off after 132 bytes"]])
+        found = json.loads((self.out / "predictions.json").read_text())
+        self.assertEqual(
+            found["images"][3]["files"], {"overlay": "overlays/000003.png", "nifti": "heatmaps/000003.nii.gz"}
+        )
+        self.assertEqual((found["images"][3]["source"], found["threshold"]), ("3.png", 1.5))
+        page = (self.out / "report.html").read_text()
+        self.assertIn("4 images do not come from DICOM files", page)
+        for path in ("report.html", "predictions.json", "predictions.csv"):
+            self.assertNotIn(str(self.folder), (self.out / path).read_text())
+
+    def test_heatmap_lies_on_its_image(self):
+        heat = np.zeros((6, 8), dtype=np.float32)
+        heat[1, 3] = 1
+        with ResultsWriter(self.out, ("nifti",)) as writer:
+            writer.add(some_result(self.folder, heatmap=heat, spacing=(0.5, 0.25)))
+        image = nibabel.load(self.out / "heatmaps" / "000000.nii.gz")
+        np.testing.assert_array_equal(image.get_fdata(), heat)
+        # row 1, column 3: 0.75 mm to the patient's left (-x in RAS+) and 0.5 mm to posterior (-y)
+        np.testing.assert_allclose(image.affine @ [1, 3, 0, 1], [-0.75, -0.5, 0, 1])
+
+    def test_one_bad_result_stops_nothing(self):
+        with ResultsWriter(self.out, ("csv", "overlay", "report")) as writer:
+            writer.add(some_result(self.folder, 0, heatmap=np.zeros((3, 3))))
+            writer.add(some_result(self.folder, 1))
+            writer.add(some_result(self.folder, 1))
+        self.assertTrue((self.out / "overlays" / "000001.png").exists())
+        (file, reason), (twice, again) = self.failures()
+        self.assertEqual((file, twice), ("0.png", "1.png"))
+        self.assertIn("overlay: heatmap must have the image's (6, 8) pixels, got (3, 3)", reason)
+        self.assertIn("key must be unique", again)
+        self.assertEqual(len((self.out / "predictions.csv").read_text().splitlines()), 3)
+
+    def test_another_librarys_message_is_not_repeated(self):
+        with (
+            mock.patch("bundle.results.writer.write_nifti", side_effect=OSError("SMITH^JOHN")),
+            ResultsWriter(self.out, ("nifti",)) as writer,
+        ):
+            writer.add(some_result(self.folder))
+        self.assertRegex(self.failures()[0][1], r"^nifti: writing ended in OSError \(mock.py:\d+\)\.$")
+
+    def test_what_was_found_before_an_error_is_kept(self):
+        with self.assertRaisesRegex(RuntimeError, "network gone"), ResultsWriter(self.out, ("csv",)) as writer:
+            writer.add(some_result(self.folder))
+            raise RuntimeError("network gone")
+        self.assertEqual(len((self.out / "predictions.csv").read_text().splitlines()), 2)
+
+    def test_names_stay_in_the_output_folder(self):
+        with ResultsWriter(self.out, ("overlay", "nifti")) as writer:
+            writer.add(some_result(self.folder, key="../../escaped", extra_maps={"../x": np.zeros((6, 8))}))
+        written = [path for path in self.folder.rglob("*escaped*")]
+        self.assertEqual(len(written), 3)
+        self.assertTrue(all(self.out in path.parents for path in written))
+
+    def test_calibration_gives_threshold_range_and_weights(self):
+        calibration = {"threshold": 3.0, "heat_low": 1.0, "scores": [2.0], "weights_sha256": "cd" * 32}
+        writer = ResultsWriter(self.out, (), algorithm={"name": "ADFA"}, calibration=calibration)
+        self.assertEqual((writer.threshold, writer.map_threshold, writer.heat_range), (3.0, 3.0, (1.0, 5.0)))
+        self.assertEqual(writer.algorithm, Algorithm("ADFA", weights_sha256="cd" * 32))
+        # a threshold that cannot be promised is none
+        self.assertIsNone(ResultsWriter(self.out, (), calibration={**calibration, "threshold": np.inf}).threshold)
+
+    def test_keeps_no_arrays(self):
+        writer = ResultsWriter(self.out)
+        result = some_result(self.folder)
+        writer.add(result)
+        self.assertFalse([item for item in vars(writer).values() if isinstance(item, np.ndarray | ImageResult)])
+
+    def test_bad_arguments(self):
+        with self.assertRaisesRegex(ValueError, "formats must be some of csv, .* got pdf"):
+            ResultsWriter(self.out, ("csv", "pdf"))
+        (self.folder / "file").touch()
+        with self.assertRaisesRegex(ValueError, "output_dir must be a folder that can be written to"):
+            ResultsWriter(self.folder / "file" / "out")
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
+    def test_read_only_folder(self):
+        self.out.mkdir(mode=0o500)
+        with self.assertRaisesRegex(ValueError, "can be written to: Permission denied"):
+            ResultsWriter(self.out)
