@@ -11,10 +11,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
-def save_dicom(path: Path, pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **elements: object) -> Path:
+def save_dicom(
+    path: Path, pixels: np.ndarray, color: bool = False, syntax: str = ExplicitVRLittleEndian, **elements: object
+) -> Path:
     """Write ``pixels``, shape ``([frames,] H, W[, 3])``, with the elements given on top of the usual ones."""
-    samples = 3 if pixels.shape[-1] == 3 else 1
-    plane = pixels.shape[:-1] if samples == 3 else pixels.shape
+    samples, plane = (3, pixels.shape[:-1]) if color else (1, pixels.shape)
     bits = pixels.itemsize * 8
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -26,12 +27,12 @@ def save_dicom(path: Path, pixels: np.ndarray, syntax: str = ExplicitVRLittleEnd
         "Rows": plane[-2],
         "Columns": plane[-1],
         "SamplesPerPixel": samples,
-        "PhotometricInterpretation": "RGB" if samples == 3 else "MONOCHROME2",
+        "PhotometricInterpretation": "RGB" if color else "MONOCHROME2",
         "BitsAllocated": bits,
         "BitsStored": bits,
         "PixelRepresentation": int(pixels.dtype.kind == "i"),
     }
-    if samples == 3:
+    if color:
         usual["PlanarConfiguration"] = 0
     if len(plane) == 3:
         usual["NumberOfFrames"] = plane[0]

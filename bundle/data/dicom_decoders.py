@@ -12,6 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
+from pydicom.pixels.utils import get_expected_length
 
 from bundle.data.dicom_files import frame_count, number
 from bundle.data.errors import UnreadableImageError
@@ -74,6 +75,10 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[np.ndarray, str, str]:
     try:
         if syntax.is_encapsulated:
             _check_codestream(dataset, index)
+        elif len(dataset.PixelData) < get_expected_length(dataset):
+            raise UnreadableImageError(
+                f"PixelData must hold {get_expected_length(dataset)} bytes, got {len(dataset.PixelData)}."
+            )
         stored, properties = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
     except UnreadableImageError:
         raise

@@ -168,10 +168,10 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 
 def _numbers(header: Dataset, keyword: str) -> list[float]:
-    value = header.get(keyword)
-    if value is None or value == "":
-        return []
     try:
+        value = header.get(keyword)
+        if value is None or value == "":
+            return []
         numbers = [float(v) for v in (value if isinstance(value, MultiValue) else [value])]
     except (TypeError, ValueError):
         raise UnreadableImageError(f"{keyword} must be numbers, it is not.") from None
