@@ -94,8 +94,8 @@ class AttentionMiningHandler:
     maximum. Masks belong to samples, so shuffling does not matter; with several processes each mines its part of the
     loader and all share the result. A map that is constant or erased everywhere loses nothing more.
 
-    Attach it after the ``CheckpointLoader`` and before the ``CheckpointSaver``, and put it, with the loss, into the
-    dictionaries of both: a run killed within a step resumes in that step with the same masks.
+    Attach it before the ``CheckpointSaver``, and put it, with the loss, among what is saved and loaded: a run killed
+    within a step resumes in that step with the same masks.
 
     Args:
         network: un-wrapped network that returns class activation maps, ``(B, C, H, W)``.
@@ -136,13 +136,13 @@ class AttentionMiningHandler:
         """Register the three moments at which the handler acts."""
         if self._name is None:
             self.logger = engine.logger
-        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)  # a checkpoint is loaded before, at STARTED
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.erase)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
 
-    def start(self, engine: Engine) -> None:
+    def start_epoch(self, engine: Engine) -> None:
         """
-        Let the loss remember the network before anything is mined, unless a checkpoint was loaded.
+        Let the loss remember the network before the first epoch, which a loaded checkpoint has behind it.
 
         Raises:
             ValueError: When the trainer's epochs are not those of all steps.

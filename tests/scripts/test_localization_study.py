@@ -1,0 +1,51 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "localization_study.py"
+
+
+def run(*args):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, args)], capture_output=True, text=True, check=True)
+
+
+class TestLocalizationStudy(unittest.TestCase):
+    def test_synthetic_images_from_end_to_end_and_again(self):
+        rng = np.random.default_rng(0)
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "masks").mkdir()
+            for kind, count in (("normal", 8), ("benign", 10), ("malignant", 10)):
+                (root / kind).mkdir()
+                for i in range(count):
+                    pixels = rng.integers(0, 120, (48, 64)).astype(np.uint8)
+                    if kind != "normal":
+                        mask = np.zeros((48, 64), np.uint8)
+                        mask[10:30, 20:40] = 255
+                        Image.fromarray(mask).save(root / "masks" / f"{kind}_{i}_0.png")
+                        pixels[mask > 0] += 120
+                    Image.fromarray(pixels).save(root / kind / f"{kind}_{i}.png")
+            rows = root / "rows.jsonl"
+            args = ["busi", root, "--rows", rows, "--seeds", 1, "--size", 64, "--epochs", 1, 1, 1, 1]
+            run(*args)
+            found = [json.loads(line) for line in rows.read_text().splitlines()]
+            # plain, multi-scale, two more steps at inference, three modes of three steps; three classes each
+            self.assertEqual(len({row["method"] for row in found}), 4 + 9)
+            self.assertEqual(len(found), 3 * 13)
+            self.assertTrue(all(0 <= row["acc@0.1"] <= 1 for row in found))
+            self.assertEqual(run(*args).stdout, "")  # nothing left to do
+            self.assertIn("| full t=3 |", run("report", "--rows", rows).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
