@@ -1,0 +1,64 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From a classifier's logits to named probabilities and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+from monai.utils import CommonKeys
+
+__all__ = ["ClassScoresd"]
+
+
+class ClassScoresd(Transform):
+    """
+    Name the probabilities of one item's logits, and say which reach their threshold.
+
+    Args:
+        classes: names in the order of the logits.
+        exclusive: softmax over the classes, where exactly one holds; otherwise a sigmoid for each.
+        calibration: what :py:func:`bundle.data.read_classifier_calibration` returned; ``None`` for raw probabilities
+            and no verdicts.
+        normal_class: class that is no finding, such as "normal" or "No finding"; ``None`` where there is none.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        exclusive: bool = False,
+        calibration: Mapping[str, Any] | None = None,
+        normal_class: str | None = None,
+    ) -> None:
+        self.classes, self.exclusive, self.normal_class = list(classes), exclusive, normal_class
+        self.temperature = calibration["temperature"] if calibration else 1.0
+        self.thresholds = calibration["thresholds"] if calibration else None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: ``pred``, logits of shape ``(K,)``, and ``label``, zeros and ones of shape ``(K,)``, where known.
+
+        Returns:
+            the item with ``label_scores``, a dictionary of probabilities 0..1; with a calibration also ``abnormal``,
+            whether any finding reaches its threshold, and ``extra`` with the findings that do. ``label`` becomes
+            1 where any finding is true and 0 else, the true findings go to ``extra``.
+        """
+        item = dict(data)
+        logits = torch.as_tensor(item[CommonKeys.PRED]).double() / self.temperature
+        probabilities = (logits.softmax(dim=0) if self.exclusive else logits.sigmoid()).tolist()
+        item["label_scores"] = dict(zip(self.classes, probabilities, strict=True))
+        item["extra"] = dict(item.get("extra", {}))
+        if self.thresholds is not None:
+            reached = [c for c, p in item["label_scores"].items() if p >= self.thresholds[c] and c != self.normal_class]
+            item["abnormal"] = bool(reached)
+            item["extra"]["at or above threshold"] = ", ".join(reached) or "none"
+        if item.get(CommonKeys.LABEL) is not None:
+            target = torch.as_tensor(item[CommonKeys.LABEL]).tolist()
+            true = [c for c, y in zip(self.classes, target, strict=True) if y and c != self.normal_class]
+            item[CommonKeys.LABEL] = int(bool(true))
+            item["extra"]["label"] = ", ".join(true) or "no finding"
+        return item

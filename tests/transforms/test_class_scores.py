@@ -1,0 +1,41 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+import unittest
+
+import torch
+
+from bundle.transforms.class_scores import ClassScoresd
+
+CALIBRATION = {"temperature": 2.0, "thresholds": {"none": 0.1, "edema": 0.6, "mass": 0.3}}
+
+
+class TestClassScores(unittest.TestCase):
+    def test_raw_probabilities_without_calibration(self):
+        item = ClassScoresd(["a", "b"])({"pred": torch.tensor([0.0, math.log(3)])})
+        self.assertAlmostEqual(item["label_scores"]["a"], 0.5, places=6)
+        self.assertAlmostEqual(item["label_scores"]["b"], 0.75, places=6)
+        self.assertNotIn("abnormal", item)
+
+    def test_exclusive_classes_sum_to_one(self):
+        scores = ClassScoresd(["a", "b", "c"], exclusive=True)({"pred": torch.tensor([0.3, 2.0, -1.0])})["label_scores"]
+        self.assertAlmostEqual(sum(scores.values()), 1.0)
+
+    def test_calibrated_verdicts_and_truth(self):
+        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        item = scores({"pred": torch.tensor([9.0, 2 * math.log(1.4), 0.0]), "label": torch.tensor([0, 1, 0])})
+        self.assertAlmostEqual(item["label_scores"]["edema"], 1.4 / 2.4, places=6)  # below 0.6
+        self.assertEqual((item["abnormal"], item["label"]), (True, 1))
+        self.assertEqual(item["extra"], {"at or above threshold": "mass", "label": "edema"})
+
+    def test_the_normal_class_is_no_finding(self):
+        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        item = scores({"pred": torch.tensor([9.0, -9.0, -9.0]), "label": torch.tensor([1, 0, 0])})
+        self.assertEqual((item["abnormal"], item["label"]), (False, 0))
+        self.assertEqual(item["extra"], {"at or above threshold": "none", "label": "no finding"})
+
+
+if __name__ == "__main__":
+    unittest.main()
