@@ -72,14 +72,17 @@ def check_is_image(dataset: Dataset) -> None:
         dataset: header of the file.
 
     Raises:
-        SkippedFileError: When the storage class holds no pictures, or there is no image (PS3.3 C.7.6.3).
+        SkippedFileError: When the storage class holds no pictures, or it is none of images and there is no image.
+        UnreadableImageError: When the storage class is one of images and there is none.
     """
     sop_class = dataset.get("SOPClassUID", "")
     if sop_class in NOT_IMAGES:
         raise SkippedFileError(f"{NOT_IMAGES[sop_class]} is not an image to read.")
     if "Rows" not in dataset or "Columns" not in dataset:
-        known = getattr(sop_class, "name", sop_class)
-        raise SkippedFileError(f"{known if known != sop_class else 'this DICOM file'} holds no image.")
+        name = getattr(sop_class, "name", sop_class)
+        if "Image Storage" in name:
+            raise UnreadableImageError(f"Rows and Columns must be present in {name}, they are not.")
+        raise SkippedFileError(f"{name if name != sop_class else 'this DICOM file'} holds no image.")
 
 
 def number(dataset: Dataset, keyword: str, default: float | None = None) -> float:

@@ -55,6 +55,9 @@ class TestHeader(unittest.TestCase):
         report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
         with self.assertRaisesRegex(SkippedFileError, "Comprehensive SR Storage holds no image"):
             check_is_image(report)
+        report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+        with self.assertRaisesRegex(UnreadableImageError, "Rows and Columns must be present in Digital X-Ray Image"):
+            check_is_image(report)
         report.SOPClassUID = "DOE^JANE"
         with self.assertRaisesRegex(SkippedFileError, "this DICOM file holds no image"):
             check_is_image(report)
