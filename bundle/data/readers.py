@@ -116,7 +116,10 @@ class RadiologyReader(ImageReader):
         Raises:
             UnreadableImageError: When the file cannot be read as its format means it.
             SkippedFileError: When the file is no image.
+            ValueError: When there are several files.
         """
+        if len(img) != 1:
+            raise ValueError(f"one file must be read at a time, got {len(img)}.")
         path, frame = split_frame(img[0])
         with one_line_errors(path):
             kind = file_format(path)
