@@ -19,15 +19,7 @@ from monai.utils import SpaceKeys, ensure_tuple
 from pydicom.config import disable_value_validation
 
 from bundle.data.dicom_decoders import decode_frame
-from bundle.data.dicom_files import (
-    check_is_image,
-    check_size,
-    frame_count,
-    frame_header,
-    open_dicom,
-    pseudonym,
-    run_secret,
-)
+from bundle.data.dicom_files import check_is_image, check_size, frame_count, frame_header, open_dicom, pseudonym
 from bundle.data.dicom_geometry import pixel_spacing, scanned_region
 from bundle.data.dicom_pixels import GRAY, display_values
 from bundle.data.errors import SkippedFileError, UnreadableImageError
@@ -50,7 +42,6 @@ UNKNOWN = {
     "sop_class_uid": "",
     "sop_instance_uid": "",
     "subject": "",
-    "presentation_intent": "",
     "burned_in_annotation": "",
 }
 
@@ -71,8 +62,7 @@ class RadiologyReader(ImageReader):
             for the whole range of values that the file can hold.
         photometric: MONOCHROME1 or MONOCHROME2 in place of what gray DICOM files say of themselves, for a collection
             whose tag is known to be wrong; ``None`` believes the files.
-        secret: key of the hash that stands for the patient; ``None`` draws one for this process, an empty one leaves
-            the hash out.
+        secret: key of the hash that stands for the patient; without one there is no hash.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
 
     Raises:
@@ -84,15 +74,14 @@ class RadiologyReader(ImageReader):
         channels: int | None = None,
         window: str | None = "first",
         photometric: str | None = None,
-        secret: str | None = None,
+        secret: str = "",
         limits: Limits | None = None,
     ) -> None:
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None, got {channels}.")
         if photometric not in (None, *GRAY):
             raise ValueError(f"photometric must be one of {GRAY} or None, got {photometric!r}.")
-        self.channels, self.window, self.photometric = channels, window, photometric
-        self.secret = run_secret() if secret is None else secret
+        self.channels, self.window, self.photometric, self.secret = channels, window, photometric, secret
         self.limits = limits or Limits()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -116,10 +105,7 @@ class RadiologyReader(ImageReader):
         Raises:
             UnreadableImageError: When the file cannot be read as its format means it.
             SkippedFileError: When the file is no image.
-            ValueError: When there are several files.
         """
-        if len(img) != 1:
-            raise ValueError(f"one file must be read at a time, got {len(img)}.")
         path, frame = split_frame(img[0])
         with one_line_errors(path):
             kind = file_format(path)
@@ -166,7 +152,6 @@ class RadiologyReader(ImageReader):
             "view_position": _code(header, "ViewPosition"),
             "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
             "photometric": _code(header, "PhotometricInterpretation"),
-            "presentation_intent": _code(header, "PresentationIntentType"),
             "burned_in_annotation": _code(header, "BurnedInAnnotation"),
             "decoder": decoder,
             "sop_class_uid": str(header.get("SOPClassUID") or ""),
@@ -194,7 +179,7 @@ def count_frames(path: Path, kind: str, limits: Limits) -> int:
         return volume_frames(path, kind, limits)
     header = open_dicom(path, limits, header_only=True)
     check_is_image(header)
-    check_size(header, limits, path.stat().st_size)
+    check_size(header, limits)
     return frame_count(header)
 
 

@@ -48,7 +48,7 @@ def soft_topk_distance(
     k: int = 3,
     epsilon: float = 0.1,
     scale: str = "row_mean",
-    block: int = 1024,
+    block: int = 0,
 ) -> torch.Tensor:
     r"""
     Return :math:`Z_t^\top D(p_t, C)` for every patch (ADFA Eq. 4 to 6).
@@ -63,7 +63,7 @@ def soft_topk_distance(
         k: how many nearest centers count.
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
         scale: the cost's divisor, one of ``COST_SCALES``.
-        block: rows of the distance matrix that exist at one time.
+        block: rows of the distance matrix that exist at one time; 0 chooses by the device.
 
     Returns:
         distances in feature units, shape ``(..., N)``.
@@ -75,6 +75,8 @@ def soft_topk_distance(
         raise ValueError(f"k must be in [1, {centers.shape[0]}] for {centers.shape[0]} centers, got {k}.")
     if not epsilon >= 0:
         raise ValueError(f"epsilon must be at least 0, got {epsilon}.")
+    if block <= 0:
+        block = 128 if patches.device.type == "cpu" else 4096  # 128 x 3136 floats stay in a core's cache
     rows = patches.reshape(-1, patches.shape[-1])
     if torch.jit.is_scripting():
         out = _forward(rows, centers, k, epsilon, scale, block)[0]

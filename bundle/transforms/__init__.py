@@ -1,3 +1,17 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """Array transforms with dictionary wrappers."""
+
+from bundle.transforms.anomaly import AnomalyScored, AnomalyVerdictd, anomaly_heatmap
+from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
+from bundle.transforms.made_abnormal import MakeAbnormald
+
+__all__ = [
+    "AnomalyScored",
+    "AnomalyVerdictd",
+    "CropToRegiond",
+    "CropUniformBorderd",
+    "MakeAbnormald",
+    "ResizeAndPadd",
+    "anomaly_heatmap",
+]

@@ -108,12 +108,14 @@ class ResizeAndPad(InvertibleTransform):
 
     Args:
         spatial_size: rows and columns of the result; one number for both.
+        keep_aspect: if not, the image is stretched to the whole grid, as the ADFA paper does.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, spatial_size: Sequence[int] | int) -> None:
+    def __init__(self, spatial_size: Sequence[int] | int, keep_aspect: bool = True) -> None:
         self.spatial_size: tuple[int, ...] = ensure_tuple_rep(spatial_size, 2)
+        self.keep_aspect = keep_aspect
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """
@@ -126,7 +128,8 @@ class ResizeAndPad(InvertibleTransform):
         source = tuple(image.shape[1:])
         scale = min(target / side for target, side in zip(self.spatial_size, source, strict=True))
         inner = tuple(
-            min(max(round(side * scale), 1), target) for target, side in zip(self.spatial_size, source, strict=True)
+            min(max(round(side * scale), 1), target) if self.keep_aspect else target
+            for target, side in zip(self.spatial_size, source, strict=True)
         )
         before = tuple((target - side) // 2 for target, side in zip(self.spatial_size, inner, strict=True))
         after = tuple(t - s - b for t, s, b in zip(self.spatial_size, inner, before, strict=True))
@@ -196,9 +199,13 @@ class ResizeAndPadd(InvertibleDictTransform):
     """Dictionary-based wrapper of :py:class:`ResizeAndPad`."""
 
     def __init__(
-        self, keys: KeysCollection, spatial_size: Sequence[int] | int, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        spatial_size: Sequence[int] | int,
+        keep_aspect: bool = True,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, ResizeAndPad(spatial_size), allow_missing_keys)
+        super().__init__(keys, ResizeAndPad(spatial_size, keep_aspect), allow_missing_keys)
 
 
 CropToRegionD = CropToRegionDict = CropToRegiond

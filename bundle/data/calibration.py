@@ -1,0 +1,108 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The file that turns an anomaly score into a p-value and a verdict; it belongs to one file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle.functional.conformal import conformal_threshold
+
+__all__ = ["file_sha256", "read_calibration", "write_calibration"]
+
+logger = logging.getLogger(__name__)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_calibration(
+    path: str | Path, weights: str | Path, scores: Sequence[float], heat_low: float, false_alarm_rate: float
+) -> dict[str, Any]:
+    """
+    Save the scores of held-back normal images and the threshold they give.
+
+    Args:
+        path: JSON file to write; it is complete or absent.
+        weights: the checkpoint the scores were made with.
+        scores: anomaly scores of normal images that the model was not trained on.
+        heat_low: heat that is usual in normal images, where pictures start to show it.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+
+    Returns:
+        what was written.
+
+    Raises:
+        ValueError: When there is no score or the rate is out of range.
+    """
+    threshold = conformal_threshold(torch.tensor(list(scores), dtype=torch.float64), false_alarm_rate)
+    if math.isinf(threshold):
+        logger.warning(
+            "%d held-back normals cannot promise a false-alarm rate of %g (the least is %g): no image is called "
+            "abnormal. Hold back more normals or accept a higher rate.",
+            len(scores),
+            false_alarm_rate,
+            1 / (len(scores) + 1),
+        )
+    content = {
+        "weights_sha256": file_sha256(weights),
+        "false_alarm_rate": false_alarm_rate,
+        "threshold": None if math.isinf(threshold) else threshold,
+        "heat_low": heat_low,
+        "scores": sorted(map(float, scores)),
+    }
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2))
+    os.replace(temporary, target)
+    return content
+
+
+def read_calibration(path: str | Path, weights: str | Path | None = None) -> dict[str, Any] | None:
+    """
+    Read a calibration, or return ``None`` with a warning where there is none.
+
+    Args:
+        path: JSON file of :py:func:`write_calibration`.
+        weights: the checkpoint in use; ``None`` skips the comparison (an exported model).
+
+    Returns:
+        ``scores``, ``threshold`` (infinity where none can be promised), ``false_alarm_rate``, ``heat_low``.
+
+    Raises:
+        ValueError: When the file is malformed or belongs to other weights.
+    """
+    source = Path(path)
+    if not source.is_file():
+        logger.warning("no calibration '%s': scores come without p-values and verdicts", source.name)
+        return None
+    try:
+        content = json.loads(source.read_text())
+        content["threshold"] = math.inf if content["threshold"] is None else float(content["threshold"])
+        known = content["weights_sha256"]
+        if not content["scores"]:
+            raise KeyError("scores")
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"'{source.name}' is no calibration: {error}.") from None
+    if weights is not None and file_sha256(weights) != known:
+        raise ValueError(f"'{source.name}' belongs to other weights than '{Path(weights).name}'; calibrate again.")
+    return content

@@ -1,0 +1,155 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From an evaluator's output to result files, and from held-back normals to a calibration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from bundle.data.calibration import write_calibration
+from bundle.results.records import ImageResult
+
+__all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
+
+logger = logging.getLogger(__name__)
+
+
+def _items(engine: Any) -> Iterator[tuple[dict, dict]]:
+    """Yield batch and output of each decollated item."""
+    return zip(engine.state.batch, engine.state.output, strict=True)
+
+
+def image_result(item: Mapping[str, Any]) -> ImageResult:
+    """
+    Return the result object of one decollated, post-processed item.
+
+    Args:
+        item: ``image`` with its metadata, and what the family's post-processing added of ``heatmap`` (``(1, H, W)`` in
+            the source's pixel grid), ``anomaly_score``, ``p_value``, ``abnormal``, ``label_scores``, ``boxes``,
+            ``extra_maps``; ``key`` and ``label`` where the data list has them.
+    """
+    meta = item["image"].meta
+    source = Path(str(meta["filename_or_obj"]))
+    heat = item.get("heatmap")
+    label = item.get("label")
+    score = item.get("anomaly_score")
+    raw = item.get("anomaly_score_raw")
+    return ImageResult(
+        key=str(item.get("key", source.stem)),
+        source=source,
+        frame=int(meta.get("frame", 0)),
+        subject=str(meta.get("subject", "")) or None,
+        label=int(label) if label is not None and torch.as_tensor(label).numel() == 1 else None,
+        label_scores=dict(item.get("label_scores", {})),
+        anomaly_score=None if score is None else float(score),
+        p_value=item.get("p_value"),
+        abnormal=item.get("abnormal"),
+        heatmap=None if heat is None else np.asarray(torch.as_tensor(heat).cpu(), dtype=np.float32)[0],
+        boxes=list(item.get("boxes", [])),
+        extra={} if raw is None else {"anomaly_score_raw": float(raw)},
+        extra_maps=dict(item.get("extra_maps", {})),
+    )
+
+
+class ResultsHandler:
+    """
+    Hand every result of an evaluator to a writer, and at the end the figures and the failures.
+
+    Args:
+        writer: has ``add(result)``, ``fail(source, reason)`` and ``close(metrics)``.
+        reader: MONAI image reader for the picture that overlays are drawn on; ``None`` leaves pictures out.
+        loader: its ``failures`` are reported at the end.
+        refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.data.find_images`.
+        summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
+        progress: log a line every so many images; 0 for none.
+    """
+
+    def __init__(
+        self,
+        writer: Any,
+        reader: Any = None,
+        loader: Any = None,
+        refusals: Sequence[Any] = (),
+        summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
+        progress: int = 100,
+    ) -> None:
+        self.writer, self.reader, self.loader = writer, reader, loader
+        self.refusals, self.summarize, self.progress = refusals, summarize, progress
+        self.results: list[ImageResult] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator with decollation and post-processing."""
+        engine.add_event_handler(Events.STARTED, lambda _: self.results.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the results of one batch."""
+        for batch, output in _items(engine):
+            result = image_result({**batch, **output})
+            if self.reader is not None:
+                result.image = self._picture(result)
+            self.writer.add(result)
+            result.image, result.heatmap, result.extra_maps = None, None, {}
+            self.results.append(result)
+            if self.progress and len(self.results) % self.progress == 0:
+                logger.info("%d images done", len(self.results))
+
+    def _picture(self, result: ImageResult) -> np.ndarray:
+        name = f"{result.source}#frame={result.frame}" if result.frame else str(result.source)
+        values, _ = self.reader.get_data(self.reader.read(name))  # (C, H, W)
+        return values[0] if len(values) == 1 or bool((values[0] == values[1]).all()) else np.moveaxis(values, 0, -1)
+
+    def finish(self, engine: Engine) -> None:
+        """Write failures, figures and the report."""
+        failures = [(refusal.source, refusal.reason) for refusal in self.refusals]
+        failures += getattr(self.loader, "failures", [])
+        for source, reason in failures:
+            self.writer.fail(source, reason)
+        metrics = self.summarize(self.results) if self.summarize is not None and self.results else {}
+        self.writer.close(metrics=metrics)
+        logger.info("%d images done, %d failed", len(self.results), len(failures))
+        if not self.results:
+            raise ValueError(
+                f"none of {len(failures)} images can be read, first: {failures[0][1] if failures else '-'}"
+            )
+
+
+class CalibrationWriter:
+    """
+    Save the scores of the normal images of an evaluator as the calibration of a checkpoint.
+
+    Args:
+        path: file to write.
+        weights: checkpoint that the evaluator runs with.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+    """
+
+    def __init__(self, path: str | Path, weights: str | Path, false_alarm_rate: float = 0.1) -> None:
+        self.path, self.weights, self.rate = path, weights, false_alarm_rate
+        self._scores: list[float] = []
+        self._heat: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator with decollation and post-processing."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect the normals of one batch."""
+        for batch, output in _items(engine):
+            if not int(batch["label"]):
+                self._scores.append(float(output["anomaly_score"]))
+                self._heat.append(float(torch.as_tensor(output["heatmap"]).flatten().quantile(0.9)))
+
+    def finish(self, engine: Engine) -> None:
+        """Write the file."""
+        saved = write_calibration(self.path, self.weights, self._scores, float(np.median(self._heat)), self.rate)
+        logger.info("calibrated on %d normals: threshold %s", len(self._scores), saved["threshold"])

@@ -1,0 +1,139 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a training run: the best network, and everything a resumed run needs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+__all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically"]
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """Write a PyTorch file under a temporary name and rename it, so it is complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class EpochSeeder:
+    """
+    Seed PyTorch before every epoch from the run's seed and the epoch's number.
+
+    Shuffling and random transforms of an epoch then do not depend on the epochs before it, so a resumed run sees the
+    same batches as an uninterrupted one.
+
+    Args:
+        seed: of the run.
+        transform: random MONAI transform to seed as well, or ``None``.
+    """
+
+    def __init__(self, seed: int, transform: Any = None) -> None:
+        self.seed, self.transform = seed, transform
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed for ``engine.state.epoch``."""
+        seed = (self.seed * 1_000_003 + engine.state.epoch) % 2**32
+        torch.manual_seed(seed)
+        if self.transform is not None:
+            self.transform.set_random_state(seed=seed)
+
+
+class TrainingCheckpoint:
+    """
+    Save the state of a run after every epoch and the network of the best epoch, and resume from the former.
+
+    MONAI's ``CheckpointSaver`` and ``CheckpointLoader`` forget the best figure so far, so that a resumed run may
+    replace the best network by a worse one; here it is part of the checkpoint. Both files are complete or absent.
+
+    The state is restored when the handler is attached, before any event. It stands last in the list of handlers, so
+    that validation has run when it saves; the untrained network counts as epoch 0 where validation runs at the start.
+
+    Args:
+        checkpoint_path: state of the run, for resuming.
+        best_path: state dict of the best network alone, or the last one without an evaluator.
+        save_dict: what to save; must hold ``network``; the trainer is added.
+        evaluator: its key metric decides what is best, larger is better; ``None`` keeps the last network.
+        resume: continue from ``checkpoint_path`` where it exists.
+
+    Raises:
+        ValueError: When ``save_dict`` has no ``network``, or a checkpoint does not fit the objects (another network).
+    """
+
+    def __init__(
+        self,
+        checkpoint_path: str | Path,
+        best_path: str | Path,
+        save_dict: Mapping[str, Any],
+        evaluator: Engine | None = None,
+        resume: bool = False,
+    ) -> None:
+        if "network" not in save_dict:
+            raise ValueError(f"save_dict must hold 'network', got {sorted(save_dict)}.")
+        self.checkpoint_path, self.best_path = Path(checkpoint_path), Path(best_path)
+        self.save_dict, self.evaluator, self.resume = dict(save_dict), evaluator, resume
+        self.best_metric: float | None = None
+        self.best_epoch = 0
+        self.logger = logging.getLogger(__name__)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, and restore its state when resuming."""
+        self.logger = engine.logger
+        self.save_dict["trainer"] = engine
+        if self.resume and self.checkpoint_path.is_file():
+            self._load(engine)
+        engine.add_event_handler(Events.STARTED, self._keep_best)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _load(self, engine: Engine) -> None:
+        try:
+            state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+            state["trainer"]["max_epochs"] = engine.state.max_epochs  # a longer run may be wanted now
+            for name, target in self.save_dict.items():
+                target.load_state_dict(state[name])
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"cannot resume from '{self.checkpoint_path.name}': {reason} Was it written with other settings?"
+            ) from None
+        self.best_metric, self.best_epoch = state["best_metric"], state["best_epoch"]
+        self.logger.info("resumed from '%s' after epoch %d", self.checkpoint_path.name, state["trainer"]["epoch"])
+
+    def _keep_best(self, engine: Engine) -> None:
+        metric = None
+        if self.evaluator is not None:
+            state: Any = self.evaluator.state
+            metric = state.metrics.get(state.key_metric_name)
+            if metric is None or (self.best_metric is not None and metric <= self.best_metric):
+                return
+        elif engine.state.epoch == 0:
+            return
+        self.best_metric, self.best_epoch = None if metric is None else float(metric), engine.state.epoch
+        if idist.get_rank() == 0:
+            save_atomically(self.save_dict["network"].state_dict(), self.best_path)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save after an epoch; only the first of several processes writes."""
+        self._keep_best(engine)
+        if idist.get_rank() != 0:
+            return
+        state = {name: target.state_dict() for name, target in self.save_dict.items()}
+        progress = ("epoch", "max_epochs", "epoch_length")
+        state["trainer"] = {name: getattr(engine.state, name) for name in progress}
+        save_atomically({**state, "best_metric": self.best_metric, "best_epoch": self.best_epoch}, self.checkpoint_path)

@@ -1,0 +1,101 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From a map of distances to a heatmap, scores and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.networks.layers import GaussianFilter
+from monai.transforms import MapTransform
+from monai.utils import TransformBackends
+
+from bundle.functional.conformal import conformal_p_values
+
+__all__ = ["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap"]
+
+
+def anomaly_heatmap(distances: torch.Tensor, image_size: Sequence[int], sigma: float = 4.0) -> torch.Tensor:
+    """
+    Return the smoothed map in the pixel grid of the network's input.
+
+    Bilinear upsampling, then a Gaussian, as in the released ADFA code, but without its normalization by the whole test
+    set, which makes the score of one image depend on the others.
+
+    Args:
+        distances: map of the network, shape ``(1, h, w)``.
+        image_size: rows and columns of the network's input.
+        sigma: standard deviation of the Gaussian in pixels of the input; 0 leaves it out.
+
+    Returns:
+        shape ``(1, H, W)``, in the unit of ``distances``.
+    """
+    heat = F.interpolate(distances[None].float(), list(image_size), mode="bilinear", align_corners=False)
+    return (GaussianFilter(2, sigma).to(heat.device)(heat) if sigma > 0 else heat)[0]
+
+
+class AnomalyScored(MapTransform):
+    """
+    Add a heatmap and the scores of ADFA Eq. 6 to an item.
+
+    ``heatmap`` is the smoothed map as a MetaTensor that carries the transforms of the image, so ``Invertd`` brings it
+    to the pixel grid of the file; ``anomaly_score_raw`` is the maximum of the map as the paper has it;
+    ``anomaly_score`` is the maximum of the smoothed map.
+
+    Args:
+        keys: the map of distances, shape ``(1, h, w)``.
+        image_key: the network's input, shape ``(C, H, W)``.
+        sigma: smoothing, see :py:func:`anomaly_heatmap`.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, keys: KeysCollection = "pred", image_key: str = "image", sigma: float = 4.0) -> None:
+        super().__init__(keys)
+        self.image_key, self.sigma = image_key, sigma
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``heatmap``, ``anomaly_score`` and ``anomaly_score_raw``."""
+        d = dict(data)
+        image = d[self.image_key]
+        for key in self.key_iterator(d):
+            distances = torch.as_tensor(d[key])
+            heat = anomaly_heatmap(distances, image.shape[-2:], self.sigma).cpu()
+            d["anomaly_score_raw"] = distances.amax().cpu()
+            d["anomaly_score"] = heat.amax()
+            meta = {"meta": image.meta, "applied_operations": image.applied_operations}
+            d["heatmap"] = MetaTensor(heat, **meta) if isinstance(image, MetaTensor) else heat
+        return d
+
+
+class AnomalyVerdictd(MapTransform):
+    """
+    Add the conformal p-value and the verdict at a false-alarm rate to an item.
+
+    Args:
+        keys: the anomaly score.
+        calibration: scores of held-back normal images, and the threshold that was saved with the model:
+            ``{"scores": [...], "threshold": t}``. ``None`` passes items through: a model without calibration gives
+            scores and no verdicts.
+    """
+
+    def __init__(self, keys: KeysCollection = "anomaly_score", calibration: Mapping[str, Any] | None = None) -> None:
+        super().__init__(keys)
+        self.scores = None if calibration is None else torch.tensor(calibration["scores"], dtype=torch.float64)
+        self.threshold = math.inf if calibration is None else float(calibration["threshold"])
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``p_value`` in (0, 1] and ``abnormal``, true or false."""
+        d = dict(data)
+        if self.scores is not None:
+            for key in self.key_iterator(d):
+                score = torch.as_tensor(d[key]).double()
+                d["p_value"] = float(conformal_p_values(score, self.scores))
+                d["abnormal"] = bool(score > self.threshold)
+        return d
