@@ -1,0 +1,304 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import torch
+from monai.data import MetaTensor
+from pydicom.uid import generate_uid
+
+from bundle.data.readers import RadiologyReader
+from bundle.functional.boxes import boxes_from_heatmaps
+from bundle.results import FORMATS, NOTICE, Algorithm, Box, ImageResult, NotWrittenError, ResultsWriter
+from bundle.results.dicom_sc import write_sc
+from bundle.results.dicom_seg import write_binary_seg, write_heat_seg
+from bundle.results.dicom_source import finding_code, load_source
+from bundle.results.dicom_sr import read_boxes_from_sr, write_sr
+from bundle.transforms.geometry import CropToRegion, CropUniformBorder, ResizeAndPad
+from tests.synthetic_dicom import save_dicom
+
+SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr_samples"
+PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
+ALGORITHM = Algorithm("trial", "0.1.0", "ab" * 32, {"k": 3})
+PATIENT = {
+    "PatientName": "Trial^Synthetic",
+    "PatientID": "P-1",
+    "PatientBirthDate": "19700101",
+    "PatientSex": "O",
+    "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
+    "SeriesInstanceUID": generate_uid(entropy_srcs=["series"]),
+    "StudyDate": "20260101",
+    "StudyTime": "120000",
+    "StudyID": "1",
+    "AccessionNumber": "A1",
+    "ReferringPhysicianName": "",
+    "InstanceNumber": 3,
+}
+COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
+ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
+
+
+def validator_errors(path: Path) -> set[str]:
+    done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+    return {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
+
+
+def some_result(path: Path, frame: int = 0) -> ImageResult:
+    """Return a result with made-up heat, on the pixels as our reader gives them."""
+    reader = RadiologyReader()
+    values, meta = reader.get_data(reader.read(f"{path}#frame={frame}"))
+    rows, columns = values.shape[1:]
+    heat = np.zeros((rows, columns), dtype=np.float32)
+    heat[rows // 4 : rows // 2, columns // 4 : columns // 2] = 0.75
+    return ImageResult(
+        key=f"{path.name}_{frame}",
+        source=path,
+        frame=frame,
+        label_scores={"Effusion": 0.25, "Under bus": 0.5},
+        anomaly_score=0.75,
+        p_value=0.0123,
+        abnormal=True,
+        heatmap=heat,
+        boxes=[
+            Box("anomaly", columns / 4, rows / 4, columns / 4, rows / 4, 0.75),
+            Box("Effusion", 0, 0, 9.5, 7.25, 0.5),
+        ],
+        image=np.moveaxis(values, 0, -1).squeeze(),
+        spacing=tuple(meta["spacing"]),
+    )
+
+
+class InFolder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def radiograph(self, **elements) -> Path:
+        pixels = np.random.default_rng(0).integers(0, 4095, (60, 80), dtype=np.uint16)
+        usual = {
+            **PATIENT,
+            "SOPClassUID": COMPUTED_RADIOGRAPHY,
+            "Modality": "CR",
+            "PatientOrientation": ["L", "F"],
+            "PixelSpacing": [0.5, 0.25],
+        }
+        return save_dicom(self.folder / "cr.dcm", pixels, **{**usual, **elements})
+
+
+class TestStructuredReport(InFolder):
+    def test_what_is_said(self):
+        path = self.radiograph()
+        write_sr(self.folder / "sr.dcm", some_result(path), load_source(path, 0, ALGORITHM, "1"), threshold=0.5)
+        document = highdicom.sr.srread(self.folder / "sr.dcm")
+        source = pydicom.dcmread(path)
+        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
+            self.assertEqual(document[keyword].value, source[keyword].value)
+        self.assertEqual(document.SeriesDescription, "AI findings, research use only, not for diagnosis")
+        self.assertEqual((document.CompletionFlag, document.VerificationFlag), ("COMPLETE", "UNVERIFIED"))
+        text = document.to_json()
+        for words in (
+            "weights_sha256=" + "ab" * 32,
+            "k=3",
+            "Pleural effusion",
+            "Under bus",
+            "0.0123",
+            source.SOPInstanceUID,
+        ):
+            self.assertIn(words, text)
+        groups = document.content.get_image_measurement_groups()
+        self.assertEqual(
+            [float(m.value) for group in groups for m in group.get_measurements()], [0.75, 0.0123, 0.5, 0.25, 0.5]
+        )
+
+    def test_boxes_come_back_and_stay_in_the_image(self):
+        path = self.radiograph()
+        result = some_result(path)
+        result.boxes = [Box("Mass", 10.25, 20.5, 30.125, 5, 0.5), Box("Mass", 70, 50, 100, 100, 0.25)]
+        write_sr(self.folder / "sr.dcm", result, load_source(path, 0, ALGORITHM, "1"))
+        self.assertEqual(
+            read_boxes_from_sr(self.folder / "sr.dcm"), [result.boxes[0], Box("Mass", 70, 50, 10, 10, 0.25)]
+        )
+
+    def test_frame_counts_from_one(self):
+        path = PYDICOM / "examples_ybr_color.dcm"
+        write_sr(self.folder / "sr.dcm", some_result(path, 17), load_source(path, 17, ALGORITHM, "1"))
+        document = highdicom.sr.srread(self.folder / "sr.dcm")
+        (first, _) = document.content.get_planar_roi_measurement_groups()
+        selected = first[0].ContentSequence[2]
+        self.assertIn("Referenced Frame Number             IS: '18'", str(first.roi or selected))
+
+    def test_only_tid_1500_is_read(self):
+        path = self.radiograph()
+        write_sr(self.folder / "sr.dcm", some_result(path), load_source(path, 0, ALGORITHM, "1"))
+        dataset = pydicom.dcmread(self.folder / "sr.dcm")
+        dataset.ContentTemplateSequence[0].TemplateIdentifier = "2000"
+        dataset.save_as(self.folder / "other.dcm")
+        with self.assertRaisesRegex(ValueError, "TID 1500 measurement report, got"):
+            read_boxes_from_sr(self.folder / "other.dcm")
+
+
+class TestSegmentation(InFolder):
+    def test_mask_and_heat(self):
+        path = self.radiograph()
+        result, source = some_result(path), load_source(path, 0, ALGORITHM, "1")
+        write_binary_seg(self.folder / "seg.dcm", result, source, 0.5)
+        write_heat_seg(self.folder / "heat.dcm", result, source, (0.0, 1.5))
+        mask, heat = (highdicom.seg.segread(self.folder / name) for name in ("seg.dcm", "heat.dcm"))
+        np.testing.assert_array_equal(mask.pixel_array, result.heatmap > 0.5)
+        np.testing.assert_allclose(heat.pixel_array, np.rint(result.heatmap / 1.5 * 255))
+        self.assertEqual(list(mask.PatientOrientation), ["L", "F"])
+        self.assertEqual(heat.SegmentSequence[0].SegmentLabel, "heat from 0 to 1.5")
+        self.assertIn("research use only", mask.SeriesDescription)
+
+    def test_nothing_found_is_a_result(self):
+        path = self.radiograph()
+        write_binary_seg(self.folder / "seg.dcm", some_result(path), load_source(path, 0, ALGORITHM, "1"), 2.0)
+        self.assertEqual(highdicom.seg.segread(self.folder / "seg.dcm").pixel_array.sum(), 0)
+
+    def test_refusals(self):
+        loop = PYDICOM / "examples_ybr_color.dcm"
+        with self.assertRaisesRegex(
+            NotWrittenError, "one of 30 frames needs a frame of reference, the source has none"
+        ):
+            write_binary_seg(self.folder / "x", some_result(loop), load_source(loop, 0, ALGORITHM, "1"), 0.5)
+        path = self.radiograph()
+        result, source = some_result(path), load_source(path, 0, ALGORITHM, "1")
+        result.heatmap = np.zeros((80, 60))
+        with self.assertRaisesRegex(NotWrittenError, r"must have the source's \(60, 80\) pixels, got \(80, 60\)"):
+            write_heat_seg(self.folder / "x", result, source, (0, 1))
+        result.heatmap = result.image = None
+        with self.assertRaisesRegex(NotWrittenError, "needs a heatmap, the result has none"):
+            write_heat_seg(self.folder / "x", result, source, (0, 1))
+        with self.assertRaisesRegex(NotWrittenError, r"source's \(60, 80\) pixels, got None"):
+            write_sc(self.folder / "x", result, source, (0, 1))
+        self.assertFalse((self.folder / "x").exists())
+
+    def test_source_without_series(self):
+        with self.assertRaisesRegex(NotWrittenError, "refers to its source by SeriesInstanceUID, the source has none"):
+            load_source(self.radiograph(SeriesInstanceUID=None), 0, ALGORITHM, "1")
+
+
+class TestSecondaryCapture(InFolder):
+    def test_picture_of_the_overlay(self):
+        path = self.radiograph()
+        write_sc(self.folder / "sc.dcm", some_result(path), load_source(path, 0, ALGORITHM, "1"), (0, 1))
+        capture = pydicom.dcmread(self.folder / "sc.dcm")
+        self.assertEqual((capture.Rows, capture.Columns, capture.PhotometricInterpretation), (60, 80, "RGB"))
+        self.assertEqual(capture.SourceImageSequence[0].ReferencedSOPInstanceUID, pydicom.dcmread(path).SOPInstanceUID)
+        self.assertIn(NOTICE, capture.DerivationDescription)
+
+
+class TestIdentity(InFolder):
+    def uids(self, seed: int | None, name: str, algorithm: Algorithm = ALGORITHM) -> dict[str, str]:
+        path = self.radiograph()
+        out = self.folder / name
+        with ResultsWriter(out, ("sr", "seg", "sc"), algorithm=algorithm, threshold=0.5, seed=seed) as writer:
+            writer.add(some_result(path))
+        files = sorted((out / "dicom").iterdir())
+        self.assertEqual(len(files), 4)
+        return {file.name: str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
+
+    def test_seed_repeats_uids(self):
+        one, same, other, new = self.uids(1, "a"), self.uids(1, "b"), self.uids(2, "c"), self.uids(None, "d")
+        weights = self.uids(1, "e", Algorithm("trial", "0.1.0", "cd" * 32))
+        self.assertEqual(one, same)
+        self.assertEqual(len({*one.values(), *other.values(), *new.values(), *weights.values()}), 16)
+
+    def test_finding_codes(self):
+        self.assertEqual(finding_code("Effusion").scheme_designator, "SCT")
+        unknown = finding_code("Under bus, left")
+        self.assertEqual(
+            (unknown.value, unknown.scheme_designator, unknown.meaning),
+            ("UNDER_BUS_LEFT", "99AIBUNDLE", "Under bus, left"),
+        )
+
+
+class TestWayBack(InFolder):
+    """A rectangle in the source is found in the network's grid and read back from the report where it was."""
+
+    def found(self, path: Path, crop: object, size: int) -> Box:
+        reader = RadiologyReader(channels=1)
+        values, meta = reader.get_data(reader.read(str(path)))
+        image = MetaTensor(torch.from_numpy(values), meta=meta)
+        fit = ResizeAndPad((size, size))
+        network_input = fit(crop(image))
+        self.assertEqual(tuple(network_input.shape), (1, size, size))
+        heat = crop.inverse(fit.inverse(network_input))  # a network that returns its input
+        self.assertEqual(heat.shape, image.shape)
+        ((edges,),), ((score,),) = (
+            part[0] for part in boxes_from_heatmaps(heat[None], heat.shape[1:], (0.5,), upsample=1)
+        )
+        x0, y0, x1, y1 = edges.tolist()
+        result = ImageResult("a", path, boxes=[Box("Mass", x0, y0, x1 - x0, y1 - y0, float(score))])
+        write_sr(self.folder / "sr.dcm", result, load_source(path, 0, ALGORITHM, "1"))
+        (box,) = read_boxes_from_sr(self.folder / "sr.dcm")
+        return box
+
+    def test_radiograph_and_ultrasound(self):
+        pixels = np.zeros((150, 230), dtype=np.uint8)
+        pixels[14:139, 22:210] = 40  # the exposed field; around it a black border
+        pixels[41:78, 101:142] = 255
+        drawn = np.array([101, 41, 142, 78])
+        region = pydicom.Dataset()
+        region.RegionSpatialFormat, region.RegionDataType = 1, 1
+        region.RegionLocationMinX0, region.RegionLocationMinY0 = 22, 14
+        region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 209, 138
+        kinds = {
+            "radiograph": ({"SOPClassUID": COMPUTED_RADIOGRAPHY, "Modality": "CR"}, CropUniformBorder()),
+            "ultrasound": (
+                {"SOPClassUID": ULTRASOUND, "Modality": "US", "SequenceOfUltrasoundRegions": [region]},
+                CropToRegion(),
+            ),
+        }
+        for name, (elements, crop) in kinds.items():
+            path = save_dicom(self.folder / f"{name}.dcm", pixels, **PATIENT, **elements)
+            for size in (320, 96):
+                with self.subTest(name, size=size):
+                    box = self.found(path, crop, size)
+                    edges = np.array([box.x, box.y, box.x + box.width, box.y + box.height])
+                    self.assertLessEqual(np.abs(edges - drawn).max(), 0.5, edges)
+
+
+@unittest.skipIf(shutil.which("dciodvfy") is None, "dciodvfy is missing (apt-get install dicom3tools)")
+class TestValidator(InFolder):
+    """No error that the source does not have, and the results open again with highdicom."""
+
+    def check(self, path: Path, frame: int, kinds: set[str]) -> None:
+        out = self.folder / f"{path.name}_{frame}"
+        with ResultsWriter(out, FORMATS, algorithm=ALGORITHM, threshold=0.5, seed=1) as writer:
+            writer.add(some_result(path, frame))
+        files = {file.stem.rsplit("_", 1)[1]: file for file in (out / "dicom").iterdir()}
+        self.assertEqual(set(files), kinds, (out / "failures.csv").read_text())
+        known = validator_errors(path)
+        for kind, file in files.items():
+            self.assertEqual(validator_errors(file) - known, set(), f"{path.name} {kind}")
+        self.assertEqual(len(read_boxes_from_sr(files["sr"])), 2)
+        if "seg" in kinds:
+            highdicom.seg.segread(files["seg"])
+            highdicom.seg.segread(files["heat"])
+        study = pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID
+        self.assertEqual({pydicom.dcmread(file).StudyInstanceUID for file in files.values()}, {study})
+
+    def test_synthetic_radiograph(self):
+        self.check(self.radiograph(), 0, {"sr", "seg", "heat", "sc"})
+        self.check(self.radiograph(PatientOrientation=None, PatientSex=None), 0, {"sr", "seg", "heat", "sc"})
+
+    def test_ultrasound_of_pydicom(self):
+        for name in ("examples_palette.dcm", "examples_rgb_color.dcm", "examples_jpeg2k.dcm"):
+            self.check(PYDICOM / name, 0, {"sr", "seg", "heat", "sc"})
+        for frame in (0, 29):
+            self.check(PYDICOM / "examples_ybr_color.dcm", frame, {"sr", "sc"})
+
+    @unittest.skipUnless(SAMPLES.is_dir(), "shared/data/cxr_samples is not here")
+    def test_radiographs_of_cxr_samples(self):
+        for path in sorted(SAMPLES.glob("*.dcm")):
+            self.check(path, 0, {"sr", "seg", "heat", "sc"})
