@@ -25,7 +25,7 @@ def resized_map(feature_map: torch.Tensor, size: list[int]) -> torch.Tensor:
     if h == size[0] and w == size[1]:
         return feature_map
     if h >= size[0] and w >= size[1]:
-        return F.adaptive_avg_pool2d(feature_map, size)
+        return F.adaptive_avg_pool2d(feature_map, (size[0], size[1]))
     return F.interpolate(feature_map, size, mode="bilinear", align_corners=False)
 
 
