@@ -89,7 +89,7 @@ def train(
     seed: int,
 ) -> None:
     """Train for a fixed number of epochs: AdamW, batches of 16, warm-up over a tenth of the steps, then a cosine."""
-    loss_function = ClassificationLoss("cross_entropy", 2, labels, label_smoothing=0.1)
+    loss_function = ClassificationLoss("cross_entropy", 2, [{"label": y} for y in labels.tolist()], label_smoothing=0.1)
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     steps = epochs * (len(images) // 16)

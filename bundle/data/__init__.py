@@ -3,10 +3,13 @@
 """Readers, data lists, splits, dataset preparation and synthetic phantoms."""
 
 from bundle.data.calibration import read_calibration, write_calibration
+from bundle.data.classifier_calibration import read_classifier_calibration, write_classifier_calibration
 from bundle.data.datalists import AnomalyDataList, with_made_abnormal
 from bundle.data.images import ReadableDataLoader, ReadableDataset
 from bundle.data.inputs import find_images
+from bundle.data.label_table import load_label_table, write_label_table
 from bundle.data.readers import RadiologyReader
+from bundle.data.splits import patient_folds, patient_splits
 
 __all__ = [
     "AnomalyDataList",
@@ -14,7 +17,13 @@ __all__ = [
     "ReadableDataLoader",
     "ReadableDataset",
     "find_images",
+    "load_label_table",
+    "patient_folds",
+    "patient_splits",
     "read_calibration",
+    "read_classifier_calibration",
     "with_made_abnormal",
     "write_calibration",
+    "write_classifier_calibration",
+    "write_label_table",
 ]

@@ -2,18 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ignite handlers: they attach and delegate."""
 
+from bundle.handlers.attention_maps import AttentionMaps
 from bundle.handlers.center_bank import CenterBankUpdater
+from bundle.handlers.class_heatmaps import ClassHeatmaps
+from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 from bundle.handlers.handler_group import HandlerGroup
+from bundle.handlers.mixup import MixUp
 from bundle.handlers.results import CalibrationWriter, ResultsHandler
 from bundle.handlers.training_checkpoint import EpochSeeder, TrainingCheckpoint
 from bundle.handlers.training_log import TrainingLog
+from bundle.handlers.weight_averaging import WeightAveraging
 
 __all__ = [
+    "AttentionMaps",
     "CalibrationWriter",
     "CenterBankUpdater",
+    "ClassHeatmaps",
+    "ClassifierCalibrator",
+    "ClassifierFigures",
     "EpochSeeder",
     "HandlerGroup",
+    "MixUp",
     "ResultsHandler",
     "TrainingCheckpoint",
     "TrainingLog",
+    "WeightAveraging",
 ]

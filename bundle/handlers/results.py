@@ -53,7 +53,7 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
         abnormal=item.get("abnormal"),
         heatmap=None if heat is None else np.asarray(torch.as_tensor(heat).cpu(), dtype=np.float32)[0],
         boxes=list(item.get("boxes", [])),
-        extra={} if raw is None else {"anomaly_score_raw": float(raw)},
+        extra={**item.get("extra", {}), **({} if raw is None else {"anomaly_score_raw": float(raw)})},
         extra_maps=dict(item.get("extra_maps", {})),
     )
 
@@ -63,11 +63,12 @@ class ResultsHandler:
     Hand every result of an evaluator to a writer, and at the end the figures and the failures.
 
     Args:
-        writer: has ``add(result)``, ``fail(source, reason)`` and ``close(metrics)``.
+        writer: has ``add(result)``, ``fail(source, reason)`` and ``close(metrics, figures)``.
         reader: MONAI image reader for the picture that overlays are drawn on; ``None`` leaves pictures out.
         loader: its ``failures`` are reported at the end.
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.data.find_images`.
         summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
+        figures: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
         progress: log a line every so many images; 0 for none.
     """
 
@@ -78,10 +79,11 @@ class ResultsHandler:
         loader: Any = None,
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
+        figures: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
         progress: int = 100,
     ) -> None:
         self.writer, self.reader, self.loader = writer, reader, loader
-        self.refusals, self.summarize, self.progress = refusals, summarize, progress
+        self.refusals, self.summarize, self.figures, self.progress = refusals, summarize, figures, progress
         self.results: list[ImageResult] = []
 
     def attach(self, engine: Engine) -> None:
@@ -114,7 +116,8 @@ class ResultsHandler:
         for source, reason in failures:
             self.writer.fail(source, reason)
         metrics = self.summarize(self.results) if self.summarize is not None and self.results else {}
-        self.writer.close(metrics=metrics)
+        pictures = self.figures() if self.figures is not None and self.results else ()
+        self.writer.close(metrics=metrics, figures=pictures)
         logger.info("%d images done, %d failed", len(self.results), len(failures))
         if not self.results:
             raise ValueError(

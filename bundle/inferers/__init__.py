@@ -1,3 +1,9 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: from a batch of images to network outputs."""
+
+from bundle.inferers.class_explainer import ClassExplainer
+
+__all__ = [
+    "ClassExplainer",
+]

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.losses import FocalLoss
@@ -25,19 +26,21 @@ class ClassificationLoss(nn.Module):
         name: ``"bce"`` or ``"focal"`` (Lin et al., 2017, arXiv:1708.02002) for findings that occur together,
             ``"cross_entropy"`` for exclusive classes.
         num_classes: number of logits ``K``.
-        labels: training labels to balance the classes by, one row or class number an image; ``None`` for no weights.
+        items: training items whose ``label`` (a class number, or a row of 0 and 1) balances the classes; ``None`` for
+        no
+            weights.
         gamma: exponent of the focal loss; 0 makes it ``"bce"``.
         label_smoothing: of the cross entropy, 0..1.
 
     Raises:
-        ValueError: When ``name`` is unknown, or a class of ``labels`` has no positive or no negative.
+        ValueError: When ``name`` is unknown, or a class of ``items`` has no positive or no negative.
     """
 
     def __init__(
         self,
         name: str,
         num_classes: int,
-        labels: Sequence | None = None,
+        items: Sequence[Mapping[str, Any]] | None = None,
         gamma: float = 2.0,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -45,7 +48,9 @@ class ClassificationLoss(nn.Module):
         if name not in LOSS_NAMES:
             raise ValueError(f"loss must be one of {list(LOSS_NAMES)}, got '{name}'.")
         self.num_classes = num_classes
-        targets = None if labels is None else multi_hot(torch.as_tensor(labels), num_classes)
+        targets = None
+        if items is not None:
+            targets = multi_hot(torch.tensor([item["label"] for item in items]), num_classes)
         self.loss: nn.Module
         if name == "cross_entropy":
             weight = None if targets is None else balanced_class_weights(targets)

@@ -53,8 +53,10 @@ def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n
 
 def fit_temperature(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool) -> float:
     """
-    Return the temperature whose division of the logits makes the targets most likely (Guo et al., 2017,
-    arXiv:1706.04599).
+    Return the temperature whose division of the logits makes the targets most likely.
+
+    Guo et al., 2017 (arXiv:1706.04599). The targets are softened as if every outcome had been seen once more (Platt,
+    1999): few images that are all classified right would otherwise ask for a temperature of 0.
 
     Args:
         logits: of validation images, shape ``(N, K)``.
@@ -62,15 +64,16 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool
         exclusive: softmax over the classes, where exactly one holds; otherwise a sigmoid for each.
 
     Returns:
-        the temperature, between 0.05 and 20: images that are all classified right would ask for 0.
+        the temperature, between 0.05 and 20.
     """
-    logits, targets = logits.double(), targets.double()
+    logits, outcomes = logits.double(), targets.shape[1] if exclusive else 2
+    soft = (targets.double() * len(targets) + 1) / (len(targets) + outcomes)
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         if exclusive:
-            return float(F.cross_entropy(scaled, targets))
-        return float(F.binary_cross_entropy_with_logits(scaled, targets))
+            return float(F.cross_entropy(scaled, soft))
+        return float(F.binary_cross_entropy_with_logits(scaled, soft))
 
     bound = np.log(20.0)
     return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))

@@ -8,13 +8,15 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 
 from bundle.metrics.calibration import expected_calibration_error
 from bundle.metrics.operating_points import compute_operating_point
 
-__all__ = ["class_aurocs", "compute_classification_metrics", "patient_bootstrap"]
+__all__ = ["MeanAUROC", "class_aurocs", "compute_classification_metrics", "patient_bootstrap"]
 
 
 def class_aurocs(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -35,6 +37,26 @@ def class_aurocs(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     ranks = (rankdata(probabilities, axis=0) * targets).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (ranks - positive * (positive + 1) / 2) / (positive * negative)
+
+
+class MeanAUROC(CumulativeIterationMetric):
+    """
+    Mean of the classes' areas, for the choice of the best epoch.
+
+    MONAI's ``ROCAUCMetric`` is not a number as soon as one class is absent from the validation images; here such a
+    class has no part in the mean, and without any class the mean is 0.
+    """
+
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: torch.Tensor, y: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return y_pred, y
+
+    def aggregate(self) -> float:
+        """Return the mean over all that was added: scores and targets of shape ``(B, K)``."""
+        y_pred, y = self.get_buffer()
+        areas = class_aurocs(y_pred.float().cpu().numpy(), y.cpu().numpy() > 0.5)
+        return float(np.nanmean(areas)) if not np.isnan(areas).all() else 0.0
 
 
 def patient_bootstrap(

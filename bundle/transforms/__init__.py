@@ -3,12 +3,14 @@
 """Array transforms with dictionary wrappers."""
 
 from bundle.transforms.anomaly import AnomalyScored, AnomalyVerdictd, anomaly_heatmap
+from bundle.transforms.class_scores import ClassScoresd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
 from bundle.transforms.made_abnormal import MakeAbnormald
 
 __all__ = [
     "AnomalyScored",
     "AnomalyVerdictd",
+    "ClassScoresd",
     "CropToRegiond",
     "CropUniformBorderd",
     "MakeAbnormald",

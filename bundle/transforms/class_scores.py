@@ -40,12 +40,14 @@ class ClassScoresd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Args:
-            data: ``pred``, logits of shape ``(K,)``, and ``label``, zeros and ones of shape ``(K,)``, where known.
+            data: ``pred``, logits of shape ``(K,)``; where known ``label``, zeros and ones of shape ``(K,)``, and
+                ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file.
 
         Returns:
             the item with ``label_scores``, a dictionary of probabilities 0..1; with a calibration also ``abnormal``,
             whether any finding reaches its threshold, and ``extra`` with the findings that do. ``label`` becomes
-            1 where any finding is true and 0 else, the true findings go to ``extra``.
+            1 where any finding is true and 0 else, the true findings go to ``extra``. ``attention`` goes to
+            ``extra_maps``.
         """
         item = dict(data)
         logits = torch.as_tensor(item[CommonKeys.PRED]).double() / self.temperature
@@ -61,4 +63,6 @@ class ClassScoresd(Transform):
             true = [c for c, y in zip(self.classes, target, strict=True) if y and c != self.normal_class]
             item[CommonKeys.LABEL] = int(bool(true))
             item["extra"]["label"] = ", ".join(true) or "no finding"
+        if item.get("attention") is not None:
+            item["extra_maps"] = {"attention": torch.as_tensor(item.pop("attention"))[0].float().cpu().numpy()}
         return item

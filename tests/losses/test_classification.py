@@ -15,7 +15,7 @@ LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0]])
 class TestClassificationLoss(unittest.TestCase):
     def test_weighted_bce_by_hand(self):
         # class 0: one positive of three, weight 2; logit 0 costs ln 2
-        loss = ClassificationLoss("bce", 2, labels=[[1, 1], [0, 0], [0, 1]])
+        loss = ClassificationLoss("bce", 2, items=[{"label": y} for y in ([1, 1], [0, 0], [0, 1])])
         value = loss(torch.zeros(1, 2), torch.tensor([[1, 0]]))
         self.assertAlmostEqual(value.item(), (2 + 1) / 2 * math.log(2), places=6)
 
@@ -26,7 +26,7 @@ class TestClassificationLoss(unittest.TestCase):
         )
 
     def test_cross_entropy_takes_numbers_rows_and_mixtures(self):
-        loss = ClassificationLoss("cross_entropy", 3, labels=[0, 1, 2, 2], label_smoothing=0.1)
+        loss = ClassificationLoss("cross_entropy", 3, items=[{"label": y} for y in (0, 1, 2, 2)], label_smoothing=0.1)
         by_number = loss(LOGITS, torch.tensor([2, 0]))
         torch.testing.assert_close(loss(LOGITS, torch.tensor([[0, 0, 1], [1, 0, 0]])), by_number)
         plain = ClassificationLoss("cross_entropy", 3)

@@ -37,8 +37,10 @@ class TestFitTemperature(unittest.TestCase):
         hits = torch.bernoulli(logits.sigmoid(), generator=generator)
         self.assertAlmostEqual(fit_temperature(logits / 2, hits, exclusive=False), 0.5, delta=0.05)
 
-    def test_separable_images_stay_bounded(self):
-        self.assertGreaterEqual(fit_temperature(torch.tensor([[9.0], [-9.0]]), torch.tensor([[1], [0]]), False), 0.05)
+    def test_few_images_that_are_all_right_do_not_make_it_certain(self):
+        # two images: the soft targets are 3/4 and 1/4, which a logit of 1 reaches at temperature 1 / ln 3
+        logits, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([[1], [0]])
+        self.assertAlmostEqual(fit_temperature(logits, targets, exclusive=False), 1 / np.log(3), places=3)
 
 
 if __name__ == "__main__":

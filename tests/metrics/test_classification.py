@@ -5,9 +5,10 @@ from __future__ import annotations
 import unittest
 
 import numpy as np
+import torch
 from sklearn.metrics import roc_auc_score
 
-from bundle.metrics.classification import class_aurocs, compute_classification_metrics, patient_bootstrap
+from bundle.metrics.classification import MeanAUROC, class_aurocs, compute_classification_metrics, patient_bootstrap
 
 RANDOM = np.random.default_rng(0)
 TARGETS = (RANDOM.random((80, 3)) < 0.4).astype(int)
@@ -27,6 +28,22 @@ class TestClassAurocs(unittest.TestCase):
 
     def test_absent_class_is_nan(self):
         self.assertTrue(np.isnan(class_aurocs(SCORES, TARGETS * [1, 1, 0])[2]))
+
+
+class TestMeanAUROC(unittest.TestCase):
+    def test_batches_add_up_and_absent_classes_stay_out(self):
+        metric = MeanAUROC()
+        scores, targets = torch.from_numpy(SCORES), torch.from_numpy(TARGETS * [1, 1, 0])
+        for i in range(0, 80, 30):
+            metric(list(scores[i : i + 30]), list(targets[i : i + 30]))
+        self.assertAlmostEqual(
+            metric.aggregate(), np.mean([roc_auc_score(TARGETS[:, k], SCORES[:, k]) for k in (0, 1)])
+        )
+
+    def test_no_class_at_all(self):
+        metric = MeanAUROC()
+        metric(torch.rand(3, 2), torch.zeros(3, 2))
+        self.assertEqual(metric.aggregate(), 0.0)
 
 
 class TestPatientBootstrap(unittest.TestCase):

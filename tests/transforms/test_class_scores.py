@@ -30,6 +30,10 @@ class TestClassScores(unittest.TestCase):
         self.assertEqual((item["abnormal"], item["label"]), (True, 1))
         self.assertEqual(item["extra"], {"at or above threshold": "mass", "label": "edema"})
 
+    def test_attention_becomes_a_further_map(self):
+        item = ClassScoresd(["a"])({"pred": torch.zeros(1), "attention": torch.rand(1, 5, 4)})
+        self.assertEqual(item["extra_maps"]["attention"].shape, (5, 4))
+
     def test_the_normal_class_is_no_finding(self):
         scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, -9.0, -9.0]), "label": torch.tensor([1, 0, 0])})

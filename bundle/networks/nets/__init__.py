@@ -3,5 +3,8 @@
 """Public networks, one a file."""
 
 from bundle.networks.nets.adfa import ADFA
+from bundle.networks.nets.attention_lite import AttentionLite0
+from bundle.networks.nets.sna_densenet import SNADenseNet
+from bundle.networks.nets.sna_resnet import SNAResNet
 
-__all__ = ["ADFA"]
+__all__ = ["ADFA", "AttentionLite0", "SNADenseNet", "SNAResNet"]

@@ -1,0 +1,178 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a classifier's evaluator adds up to: a calibration on validation images, figures on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys
+
+from bundle.data.classifier_calibration import write_classifier_calibration
+from bundle.functional.targets import multi_hot
+from bundle.metrics.calibration import fit_temperature, reliability_bins
+from bundle.metrics.classification import compute_classification_metrics
+from bundle.metrics.operating_points import choose_threshold
+from bundle.results.reliability import reliability_png
+
+__all__ = ["ClassifierCalibrator", "ClassifierFigures"]
+
+
+class _Collector:
+    """Logits, targets and patients of all batches of an evaluator, before its post-processing."""
+
+    def __init__(self, classes: Sequence[str], exclusive: bool) -> None:
+        self.classes, self.exclusive = list(classes), exclusive
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: MONAI evaluator whose network returns logits.
+        """
+        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._collect)
+
+    def _clear(self, engine: Engine) -> None:
+        self._logits: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+        self._patients: list[str] = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: dict = engine.state.output  # type: ignore[assignment]
+        batch: dict = engine.state.batch  # type: ignore[assignment]
+        logits = torch.as_tensor(output[CommonKeys.PRED]).detach().cpu().float()
+        self._logits.append(logits)
+        self._targets.append(multi_hot(torch.as_tensor(output[CommonKeys.LABEL]).cpu(), len(self.classes)))
+        self._patients += batch.get("patient") or [f"image {len(self._patients) + i}" for i in range(len(logits))]
+
+    def _probabilities(self, temperature: float) -> np.ndarray:
+        logits = torch.cat(self._logits).double() / temperature
+        return (logits.softmax(dim=1) if self.exclusive else logits.sigmoid()).numpy()
+
+
+class ClassifierCalibrator(_Collector):
+    """
+    Fit temperature and operating points on the images of an evaluator, and save them for one checkpoint.
+
+    Args:
+        path: file to write.
+        weights: checkpoint that the evaluator runs with.
+        classes: names in the order of the logits.
+        exclusive: exactly one class holds for an image.
+        sensitivity: that every class's operating point must reach on these images; ``None`` for the largest sum of
+            sensitivity and specificity.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        weights: str | Path,
+        classes: Sequence[str],
+        exclusive: bool = False,
+        sensitivity: float | None = None,
+    ) -> None:
+        super().__init__(classes, exclusive)
+        self.path, self.weights, self.sensitivity = path, weights, sensitivity
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: MONAI evaluator over validation images.
+        """
+        super().attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the calibration."""
+        targets = torch.cat(self._targets)
+        temperature = fit_temperature(torch.cat(self._logits), targets, self.exclusive)
+        p = self._probabilities(temperature)
+        thresholds = {
+            name: choose_threshold(p[:, k], targets[:, k].numpy(), self.sensitivity)
+            for k, name in enumerate(self.classes)
+        }
+        write_classifier_calibration(self.path, self.weights, temperature, thresholds)
+        engine.logger.info("calibrated on %d images: temperature %.3f", len(p), temperature)
+
+
+class ClassifierFigures(_Collector):
+    """
+    Collect an evaluator's logits and compute the figures of a report.
+
+    Args:
+        classes: names in the order of the logits.
+        exclusive: exactly one class holds for an image.
+        calibration: from :py:class:`ClassifierCalibrator`; ``None`` for raw probabilities without operating points.
+        num_samples: bootstrap samples.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        exclusive: bool = False,
+        calibration: dict[str, Any] | None = None,
+        num_samples: int = 1000,
+    ) -> None:
+        super().__init__(classes, exclusive)
+        self.calibration, self.num_samples = calibration, num_samples
+
+    def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
+        """
+        Return figures for a results writer: numbers, (value, low, high), and a table with a row for each class.
+
+        Args:
+            results: ignored; the collected logits say more.
+        """
+        targets = torch.cat(self._targets).numpy()
+        temperature = self.calibration["temperature"] if self.calibration else 1.0
+        thresholds = [self.calibration["thresholds"][c] for c in self.classes] if self.calibration else None
+        p = self._probabilities(temperature)
+        metrics = compute_classification_metrics(p, targets, self.classes, self._patients, thresholds, self.num_samples)
+        raw = compute_classification_metrics(self._probabilities(1.0), targets, self.classes, num_samples=1)
+        before, after = raw["mean_calibration_error"], metrics["mean_calibration_error"]
+        figures: dict[str, Any] = {
+            "images": metrics["images"],
+            "mean AUROC": (metrics["mean_auroc"], *metrics["mean_auroc_interval"]),
+            "mean average precision": metrics["mean_average_precision"],
+            "mean calibration error, raw": before,
+        }
+        if self.calibration:
+            figures["mean calibration error, temperature-scaled"] = after
+            figures["temperature (fitted on validation images)"] = temperature
+            verdict = "smaller" if after < before else "not smaller"
+            figures["temperature scaling"] = f"the calibration error on these images is {verdict} than the raw one"
+        figures["Findings"] = {name: _row(row) for name, row in metrics["classes"].items()}
+        return figures
+
+    def figures(self) -> list[tuple[str, bytes]]:
+        """Return title and picture of the reliability diagrams."""
+        p = self._probabilities(self.calibration["temperature"] if self.calibration else 1.0)
+        targets = torch.cat(self._targets).numpy()
+        bins = {name: reliability_bins(p[:, k], targets[:, k]) for k, name in enumerate(self.classes)}
+        return [("Reliability", reliability_png(bins))]
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return one class's line of the table, each figure with its interval where it has one."""
+    columns = {
+        "positives": "positives",
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "calibration_error": "calibration error",
+        "threshold": "threshold",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "positive_predictive_value": "PPV",
+        "negative_predictive_value": "NPV",
+    }
+    return {
+        title: (row[key], *row[f"{key}_interval"]) if f"{key}_interval" in row else row[key]
+        for key, title in columns.items()
+        if key in row
+    }
