@@ -41,10 +41,13 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
     label = item.get("label")
     score = item.get("anomaly_score")
     raw = item.get("anomaly_score_raw")
+    per_pixel = [float(step) for step in meta.get("spacing", ())]
+    spacing = (per_pixel[0], per_pixel[1]) if len(per_pixel) == 2 and np.isfinite(per_pixel).all() else None
     return ImageResult(
         key=str(item.get("key", source.stem)),
         source=source,
         frame=int(meta.get("frame", 0)),
+        spacing=spacing,
         subject=str(meta.get("subject", "")) or None,
         label=int(label) if label is not None and torch.as_tensor(label).numel() == 1 else None,
         label_scores=dict(item.get("label_scores", {})),

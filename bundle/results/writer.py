@@ -274,11 +274,12 @@ def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str 
 
 
 def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:
-    """Return a range that starts at the usual heat of normal images and has the threshold in its middle."""
-    low = calibration.get("heat_low")
-    if low is None or threshold is None or not low < threshold:
+    """Return a range from the usual heat of normals, with the threshold (or their highest score) in the middle."""
+    low, scores = calibration.get("heat_low"), calibration.get("scores")
+    middle = max(scores) if threshold is None and scores else threshold
+    if low is None or middle is None or not low < middle:
         return (0.0, 1.0)
-    return (low, 2 * threshold - low)
+    return (low, 2 * middle - low)
 
 
 def _finite(value: float | None) -> float | None:
