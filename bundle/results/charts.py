@@ -74,6 +74,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         for name, value in (("normal", 0), ("abnormal", 1), ("unlabeled", None))
     }
     top = max(int(counts.max()) for counts in groups.values()) or 1
+    room = 1.15  # for the words at the threshold
     span = edges[-1] - edges[0]
 
     def across(value: float) -> float:
@@ -84,7 +85,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         "score",
         "images",
         [across(t) for t in ticks],
-        (0, 0.5, 1),
+        (0, 0.5 / room, 1 / room),
         [f"{t:.3g}" for t in ticks],
         ["0", f"{top / 2:g}", str(top)],
     )
@@ -92,7 +93,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         for count, start, end in zip(counts, edges[:-1], edges[1:], strict=True):
             if count:
                 x, width = _x(across(start)), _x(across(end)) - _x(across(start))
-                y = _y(count / top)
+                y = _y(count / top / room)
                 parts.append(
                     f'<rect class="bar {name}" x="{x + 0.5:.1f}" y="{y:.1f}" width="{width - 1:.1f}" '
                     f'height="{_BOTTOM - y:.1f}"><title>{count} {name}, {start:.3g} to {end:.3g}</title></rect>'

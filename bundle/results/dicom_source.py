@@ -20,6 +20,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
+from pydicom.valuerep import DA, TM
 
 from bundle.data.dicom_files import frame_count, open_dicom
 from bundle.data.limits import Limits
@@ -45,6 +46,8 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+# highdicom parses them; what is no date in the source is empty in the result
+_DATES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _CODES = {
     "anomaly": codes.DCM.FocalAbnormality,
     "cardiomegaly": codes.SCT.Cardiomegaly,
@@ -140,6 +143,11 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
             raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
     for keyword in _MAY_BE_EMPTY:
         if keyword not in dataset:
+            setattr(dataset, keyword, None)
+    for keyword, kind in _DATES.items():
+        try:
+            kind(str(dataset.get(keyword) or ""))
+        except ValueError:
             setattr(dataset, keyword, None)
     return DicomSource(dataset, frame, frame_count(dataset), algorithm, seed)
 

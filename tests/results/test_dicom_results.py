@@ -182,6 +182,17 @@ class TestSegmentation(InFolder):
             write_sc(self.folder / "x", result, source, (0, 1))
         self.assertFalse((self.folder / "x").exists())
 
+    def test_a_date_that_is_none_is_left_empty(self):
+        path = self.radiograph(StudyDate="20260101")
+        dataset = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            dataset.StudyDate, dataset.StudyTime = "soon", "at noon"
+            dataset.save_as(path)
+        write_sr(self.folder / "sr.dcm", some_result(path), load_source(path, 0, ALGORITHM, "1"))
+        report = pydicom.dcmread(self.folder / "sr.dcm")
+        self.assertEqual((report.StudyDate or "", report.StudyTime or ""), ("", ""))
+        self.assertEqual(report.PatientBirthDate, "19700101")
+
     def test_source_without_series(self):
         with self.assertRaisesRegex(NotWrittenError, "refers to its source by SeriesInstanceUID, the source has none"):
             load_source(self.radiograph(SeriesInstanceUID=None), 0, ALGORITHM, "1")
