@@ -100,9 +100,9 @@ def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Te
     u = (low + high) / 2
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
     z = torch.sigmoid(u - t)
+    total = z.sum(dim=-1, keepdim=True)
     for _ in range(64):
-        total = z.sum(dim=-1, keepdim=True)
-        if bool((torch.where(short, torch.zeros_like(total), total - k).abs() <= tolerance).all()):
+        if not bool(((total - k).abs().masked_fill(short, 0) > tolerance).any()):  # false for a row with a NaN
             break
         slope = total - (z * z).sum(dim=-1, keepdim=True)
         low, high = torch.where(total < k, u, low), torch.where(total > k, u, high)
@@ -111,7 +111,8 @@ def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Te
         step = u + gap * total * (n - total) / (n * slope)
         u = torch.where((step > low) & (step < high), step, (low + high) / 2)
         z = torch.sigmoid(u - t)
-    return z, u, d_k
+        total = z.sum(dim=-1, keepdim=True)
+    return z + (total - total), u, d_k  # one NaN makes its row NaN
 
 
 class _SoftTopK(torch.autograd.Function):
