@@ -7,8 +7,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import secrets
 import struct
 import zlib
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -16,13 +18,28 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.limits import Limits
 
-__all__ = ["check_is_image", "check_size", "frame_count", "frame_header", "number", "open_dicom", "pseudonym"]
+__all__ = [
+    "check_is_image",
+    "check_size",
+    "frame_count",
+    "frame_header",
+    "number",
+    "open_dicom",
+    "pseudonym",
+    "run_secret",
+]
 
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 # storage classes with pixels that are measurements or labels, not pictures (PS3.4 B.5)
 NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.2": "RT Dose",
@@ -125,16 +142,18 @@ def frame_count(dataset: Dataset) -> int:
     return int(count)
 
 
-def check_size(dataset: Dataset, limits: Limits) -> None:
+def check_size(dataset: Dataset, limits: Limits, file_size: int) -> None:
     """
-    Refuse a bit depth that lies, and pixel data that would not fit (PS3.3 C.7.6.3).
+    Refuse a bit depth that lies, pixel data that would not fit, and frames that the file cannot hold (PS3.3 C.7.6.3).
 
     Args:
         dataset: header of the file.
         limits: what fits.
+        file_size: bytes of the file; a deflated one is not held against it.
 
     Raises:
-        UnreadableImageError: When a size is not positive, the bits contradict one another, or a limit is exceeded.
+        UnreadableImageError: When a size is not positive, the bits contradict one another, a limit is exceeded, or
+            there are more frames than the file has room for.
     """
     rows, columns, samples = (number(dataset, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
     allocated, stored = number(dataset, "BitsAllocated"), number(dataset, "BitsStored")
@@ -151,7 +170,14 @@ def check_size(dataset: Dataset, limits: Limits) -> None:
         raise UnreadableImageError(
             f"HighBit must be BitsStored - 1 and PixelRepresentation 0 or 1, got {high:g}, {stored:g} and {sign:g}."
         )
-    limits.check(rows * columns * samples * allocated / 8, frame_count(dataset))
+    frames, frame_bytes = frame_count(dataset), rows * columns * samples * allocated / 8
+    limits.check(frame_bytes, frames)
+    syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
+    if frames > 1 and syntax != DeflatedExplicitVRLittleEndian:
+        # every compressed frame is an item with a header of 8 bytes, and YBR_FULL_422 stores two samples of three
+        smallest = frame_bytes * 2 / 3 if syntax in UNCOMPRESSED else 8
+        if frames * smallest > file_size:
+            raise UnreadableImageError(f"NumberOfFrames must fit the file of {file_size} bytes, got {frames}.")
 
 
 def frame_header(dataset: Dataset, index: int) -> Dataset:
@@ -173,6 +199,12 @@ def frame_header(dataset: Dataset, index: int) -> Dataset:
             if macro.VR == "SQ" and macro.value:
                 header.update(macro.value[0])
     return header
+
+
+@cache
+def run_secret() -> str:
+    """Return a key that is drawn once a process: pseudonyms agree within a run and say nothing after it."""
+    return secrets.token_hex(16)
 
 
 def pseudonym(patient_id: str, secret: str) -> str:

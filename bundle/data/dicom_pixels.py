@@ -75,10 +75,30 @@ def stored_range(header: Dataset) -> tuple[float, float]:
 
 def _palette_values(header: Dataset, stored: np.ndarray) -> np.ndarray:
     """Return colors 0..1 by the palette, whose entries have 8 or 16 bits (PS3.3 C.7.6.3.1.5)."""
+    for color in ("Red", "Green", "Blue"):
+        segments = header.get(f"Segmented{color}PaletteColorLookupTableData")
+        if segments and "RedPaletteColorLookupTableData" not in header:
+            _check_segments(segments, header)
     colors = apply_color_lut(stored, header)[..., :3]
     bits = header.RedPaletteColorLookupTableDescriptor[2]
     top = 2**bits - 1 if colors.max() < 2**bits else np.iinfo(colors.dtype).max
     return np.moveaxis(colors.astype(np.float32) / np.float32(top), -1, 0)
+
+
+def _check_segments(data: bytes, header: Dataset) -> None:
+    """Refuse a segmented palette that expands beyond 65536 entries: a few bytes can stand for millions (C.7.9.2)."""
+    syntax = header.file_meta.TransferSyntaxUID
+    width = "B" if header.RedPaletteColorLookupTableDescriptor[2] == 8 else "H"
+    words = np.frombuffer(data[: len(data) // 2 * 2], dtype=("<" if syntax.is_little_endian else ">") + width)
+    place, entries = 0, 0
+    while place + 1 < len(words):
+        kind, length = int(words[place]), int(words[place + 1])
+        if kind not in (0, 1):
+            raise UnreadableImageError(f"palette segments must be discrete or linear, got kind {kind}.")
+        entries += length
+        place += 2 + (length if kind == 0 else 1)
+    if entries > 2**16:
+        raise UnreadableImageError(f"a palette must have at most 65536 entries, got {entries}.")
 
 
 def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np.ndarray:

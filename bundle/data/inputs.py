@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydicom.multival import MultiValue
 
-from bundle.data.dicom_files import open_dicom, pseudonym
+from bundle.data.dicom_files import open_dicom, pseudonym, run_secret
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.limits import Limits
 from bundle.data.readers import count_frames, file_format, one_line_errors
@@ -37,7 +37,7 @@ class Refusal:
 
 
 def find_images(
-    path: str | Path, frames: str = "all", secret: str = "", limits: Limits | None = None
+    path: str | Path, frames: str = "all", secret: str | None = None, limits: Limits | None = None
 ) -> tuple[list[dict], list[Refusal]]:
     """
     Return the items of a data list, and the files that give none with the reason.
@@ -47,7 +47,8 @@ def find_images(
     Args:
         path: a file, a folder (all files below it), a DICOMDIR, or a pattern such as ``films/**/*.dcm``.
         frames: which frames of a multi-frame file, see :py:func:`chosen_frames`.
-        secret: key of the hash that stands for the patient; without one there is no hash.
+        secret: key of the hash that stands for the patient; ``None`` draws one for this process, an empty one leaves
+            the hash out.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
 
     Returns:
@@ -58,6 +59,7 @@ def find_images(
         FileNotFoundError: When ``path`` names no file.
     """
     limits = limits or Limits()
+    secret = run_secret() if secret is None else secret
     files = list(_files(Path(path).expanduser(), limits))
     if not files:
         raise FileNotFoundError("the input must be a file, a folder, a DICOMDIR or a pattern that matches files.")

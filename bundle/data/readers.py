@@ -19,7 +19,15 @@ from monai.utils import SpaceKeys, ensure_tuple
 from pydicom.config import disable_value_validation
 
 from bundle.data.dicom_decoders import decode_frame
-from bundle.data.dicom_files import check_is_image, check_size, frame_count, frame_header, open_dicom, pseudonym
+from bundle.data.dicom_files import (
+    check_is_image,
+    check_size,
+    frame_count,
+    frame_header,
+    open_dicom,
+    pseudonym,
+    run_secret,
+)
 from bundle.data.dicom_geometry import pixel_spacing, scanned_region
 from bundle.data.dicom_pixels import GRAY, display_values
 from bundle.data.errors import SkippedFileError, UnreadableImageError
@@ -42,6 +50,7 @@ UNKNOWN = {
     "sop_class_uid": "",
     "sop_instance_uid": "",
     "subject": "",
+    "presentation_intent": "",
     "burned_in_annotation": "",
 }
 
@@ -62,7 +71,8 @@ class RadiologyReader(ImageReader):
             for the whole range of values that the file can hold.
         photometric: MONOCHROME1 or MONOCHROME2 in place of what gray DICOM files say of themselves, for a collection
             whose tag is known to be wrong; ``None`` believes the files.
-        secret: key of the hash that stands for the patient; without one there is no hash.
+        secret: key of the hash that stands for the patient; ``None`` draws one for this process, an empty one leaves
+            the hash out.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
 
     Raises:
@@ -74,14 +84,15 @@ class RadiologyReader(ImageReader):
         channels: int | None = None,
         window: str | None = "first",
         photometric: str | None = None,
-        secret: str = "",
+        secret: str | None = None,
         limits: Limits | None = None,
     ) -> None:
         if channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1, 3 or None, got {channels}.")
         if photometric not in (None, *GRAY):
             raise ValueError(f"photometric must be one of {GRAY} or None, got {photometric!r}.")
-        self.channels, self.window, self.photometric, self.secret = channels, window, photometric, secret
+        self.channels, self.window, self.photometric = channels, window, photometric
+        self.secret = run_secret() if secret is None else secret
         self.limits = limits or Limits()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -105,7 +116,10 @@ class RadiologyReader(ImageReader):
         Raises:
             UnreadableImageError: When the file cannot be read as its format means it.
             SkippedFileError: When the file is no image.
+            ValueError: When there are several files.
         """
+        if len(img) != 1:
+            raise ValueError(f"one file must be read at a time, got {len(img)}.")
         path, frame = split_frame(img[0])
         with one_line_errors(path):
             kind = file_format(path)
@@ -152,6 +166,7 @@ class RadiologyReader(ImageReader):
             "view_position": _code(header, "ViewPosition"),
             "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
             "photometric": _code(header, "PhotometricInterpretation"),
+            "presentation_intent": _code(header, "PresentationIntentType"),
             "burned_in_annotation": _code(header, "BurnedInAnnotation"),
             "decoder": decoder,
             "sop_class_uid": str(header.get("SOPClassUID") or ""),
@@ -179,7 +194,7 @@ def count_frames(path: Path, kind: str, limits: Limits) -> int:
         return volume_frames(path, kind, limits)
     header = open_dicom(path, limits, header_only=True)
     check_is_image(header)
-    check_size(header, limits)
+    check_size(header, limits, path.stat().st_size)
     return frame_count(header)
 
 
@@ -256,6 +271,8 @@ def one_line_errors(path: Path) -> Iterator[None]:
             yield
     except (UnreadableImageError, SkippedFileError) as error:
         raise type(error)(f"{path.name}: {error}") from None
+    except FileNotFoundError:
+        raise UnreadableImageError(f"{path.name}: the file must exist, it does not.") from None
     except Exception as error:
         kind = type(error).__name__
         raise UnreadableImageError(f"{path.name}: the file must be whole, reading ended in {kind}.") from None

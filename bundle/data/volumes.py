@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,14 @@ def volume_frames(path: Path, kind: str, limits: Limits) -> int:
         limits: what fits.
 
     Raises:
-        UnreadableImageError: When the header states a volume that is too large, or more than three axes.
+        UnreadableImageError: When the header states a volume that is too large, more than three axes, or data that lie
+            in another file.
     """
     if kind == "nifti":
         image: Any = nibabel.load(path)
         shape, item, affine = image.shape, image.get_data_dtype().itemsize, image.affine
     else:
+        _check_attached(path)
         io = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
         io.SetFileName(str(path))
         io.ReadImageInformation()
@@ -85,6 +88,15 @@ def read_volume(path: Path, kind: str, frame: int) -> tuple[np.ndarray, dict]:
         "spacing": np.array([spacing[1], spacing[0]]),
         "spacing_source": "affine",
     }
+
+
+def _check_attached(path: Path) -> None:
+    """Refuse a header that points at another file, which could be any file on the machine."""
+    with path.open("rb") as file:
+        header = file.read(2**16)
+    header = header.split(b"\n\n", 1)[0] if header.startswith(b"NRRD") else header
+    if re.search(rb"^data ?file\s*:|^ElementDataFile\s*=(?!\s*LOCAL\s)", header, re.MULTILINE | re.IGNORECASE):
+        raise UnreadableImageError("the data must be attached to the header, they are in another file.")
 
 
 def _affine_of_axes(axes: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from bundle.data.calibration import write_calibration
+from bundle.data.readers import split_frame
 from bundle.results.records import ImageResult
 
 __all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
@@ -36,7 +37,7 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
             ``extra_maps``; ``key`` and ``label`` where the data list has them.
     """
     meta = item["image"].meta
-    source = Path(str(meta["filename_or_obj"]))
+    source, _ = split_frame(str(meta["filename_or_obj"]))
     heat = item.get("heatmap")
     label = item.get("label")
     score = item.get("anomaly_score")

@@ -150,6 +150,20 @@ class TestColor(DicomCase):
         values = self.read(np.array([[0, 1]], np.uint8), PhotometricInterpretation="PALETTE COLOR", **table)
         self.assert_values(values, [[[0, 1]], [[0, 0.2]], [[0, 0.2]]])
 
+    def test_segmented_palette(self):
+        # 2 discrete entries, then 2 more on a line to 65535
+        segments = np.array([0, 2, 0, 13107, 1, 2, 65535], "<u2").tobytes()
+        table = {}
+        for color in ("Red", "Green", "Blue"):
+            table[f"{color}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+            table[f"Segmented{color}PaletteColorLookupTableData"] = segments
+        pixels = np.array([[0, 1, 2, 3]], np.uint8)
+        values = self.read(pixels, PhotometricInterpretation="PALETTE COLOR", **table)
+        self.assert_values(values[0], [[0, 0.2, 0.6, 1]], atol=1e-4)
+        table["SegmentedBluePaletteColorLookupTableData"] = np.array([0, 1, 0] + [1, 65535, 9] * 3, "<u2").tobytes()
+        with self.assertRaisesRegex(UnreadableImageError, "at most 65536 entries, got 196606"):
+            self.read(pixels, PhotometricInterpretation="PALETTE COLOR", **table)
+
 
 class TestRefusals(DicomCase):
     def test_every_rule_is_named_with_its_value(self):
@@ -157,6 +171,7 @@ class TestRefusals(DicomCase):
             ({"RescaleSlope": "0", "RescaleIntercept": "0"}, "RescaleSlope must not be 0"),
             ({"RescaleSlope": "nan", "RescaleIntercept": "0"}, "RescaleSlope must be finite, got nan"),
             ({"NumberOfFrames": "-2"}, "NumberOfFrames must be a positive whole number, got -2"),
+            ({"NumberOfFrames": "9000"}, "NumberOfFrames must fit the file of .* bytes, got 9000"),
             ({"BitsStored": 17, "HighBit": 16}, "BitsStored within it, got 16 and 17"),
             ({"HighBit": 12}, "HighBit must be BitsStored - 1 and .*, got 12, 16 and 0"),
             ({"PixelRepresentation": 2}, "PixelRepresentation 0 or 1, got 15, 16 and 2"),

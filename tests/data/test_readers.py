@@ -64,6 +64,21 @@ class TestRadiologyReader(unittest.TestCase):
         np.testing.assert_allclose(image[0].numpy() * 255, volume[::-1, ::-1, 2].T, atol=1e-4)
         self.assertEqual(image.meta["num_frames"], 3)
 
+    def test_a_header_cannot_point_at_another_file(self):
+        volume = itk.image_from_array(np.zeros((4, 5), np.uint8))
+        for name in ("film.mha", "film.nrrd"):
+            itk.imwrite(volume, self.folder / name)
+        mha = (self.folder / "film.mha").read_bytes().replace(b"= LOCAL", b"= other.raw")
+        nrrd = (self.folder / "film.nrrd").read_bytes().replace(b"\n\n", b"\ndata file: other.raw\n\n", 1)
+        for name, content in (("film.mha", mha), ("film.nrrd", nrrd)):
+            (self.folder / name).write_bytes(content)
+            with self.assertRaisesRegex(UnreadableImageError, f"^{name}: the data must be attached"):
+                load(self.folder / name)
+
+    def test_one_file_at_a_time(self):
+        with self.assertRaisesRegex(ValueError, "one file must be read at a time, got 2"):
+            RadiologyReader().get_data(["a.dcm", "b.dcm"])
+
     def test_pictures_of_every_mode(self):
         color = Image.new("RGBA", (3, 2), (255, 0, 51, 9))
         for name, picture, expected in (
@@ -101,6 +116,8 @@ class TestRadiologyReader(unittest.TestCase):
         path = get_testdata_file("MR_truncated.dcm", download=False)
         with self.assertRaisesRegex(UnreadableImageError, "^MR_truncated.dcm: PixelData must hold 8192 bytes"):
             load(path)
+        with self.assertRaisesRegex(UnreadableImageError, "^none.dcm: the file must exist"):
+            load(self.folder / "none.dcm")
         broken = self.folder / "broken.png"
         broken.write_bytes(b"\x89PNG\r\n\x1a\n but no more")
         with self.assertRaisesRegex(UnreadableImageError, "^broken.png: the file must be whole, .* Unidentified"):
