@@ -46,12 +46,15 @@ def roc_svg(
     ]
     if operating_point is not None:
         f, t = operating_point
-        words = f"at the threshold: sensitivity {t:.2f}, specificity {1 - f:.2f}"
-        left = f < 0.55  # the words go to the side that has room
+        words = (f"sensitivity {t:.2f}", f"specificity {1 - f:.2f}")
+        left = f < 0.6  # the words go to the side that has room
+        x, y = _x(f) + (12 if left else -12), min(_y(t) + 20, _BOTTOM - 26)
+        parts.append(
+            f'<circle class="dot" cx="{_x(f):.1f}" cy="{_y(t):.1f}" r="6"><title>at the threshold</title></circle>'
+        )
         parts += [
-            f'<circle class="dot" cx="{_x(f):.1f}" cy="{_y(t):.1f}" r="6"><title>{words}</title></circle>',
-            f'<text x="{_x(f) + (12 if left else -12):.1f}" y="{min(_y(t) + 20, _BOTTOM - 8):.1f}" '
-            f'text-anchor="{"start" if left else "end"}">{words}</text>',
+            f'<text x="{x:.1f}" y="{y + 17 * line:.1f}" text-anchor="{"start" if left else "end"}">{word}</text>'
+            for line, word in enumerate(words)
         ]
     return _svg("ROC curve", parts)
 

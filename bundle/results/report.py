@@ -150,6 +150,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["words"] = _words
     stream = environment.get_template("report.html.j2").stream(
         facts=facts,
         notice=NOTICE,
@@ -238,6 +239,11 @@ def _number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3f}" if 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def _words(name: str) -> str:
+    """Return a name of the tables as a person would write it."""
+    return name.replace("_", " ").replace("auroc", "AUROC").replace("sha256", "SHA-256")
 
 
 def _jpeg(picture: Image.Image) -> str:

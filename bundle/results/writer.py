@@ -274,12 +274,12 @@ def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str 
 
 
 def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:
-    """Return a range from the usual heat of normals, with the threshold (or their highest score) in the middle."""
+    """Return a range from the usual heat of normals, with the threshold (or their highest score) at a quarter of it."""
     low, scores = calibration.get("heat_low"), calibration.get("scores")
-    middle = max(scores) if threshold is None and scores else threshold
-    if low is None or middle is None or not low < middle:
+    quarter = max(scores) if threshold is None and scores else threshold
+    if low is None or quarter is None or not low < quarter:
         return (0.0, 1.0)
-    return (low, 2 * middle - low)
+    return (low, low + 4 * (quarter - low))  # heat of abnormal images goes far beyond, and should not look all the same
 
 
 def _finite(value: float | None) -> float | None:

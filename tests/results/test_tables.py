@@ -8,10 +8,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 
 from bundle.results.records import NOTICE, Algorithm, Box, ImageResult
 from bundle.results.tables import (
+    SCHEMA_VERSION,
     record_of,
     safe_cell,
     write_failures,
@@ -20,6 +22,8 @@ from bundle.results.tables import (
     write_predictions_json,
     write_scores,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def some_results() -> list[ImageResult]:
@@ -88,6 +92,14 @@ class TestTables(unittest.TestCase):
         box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "score": 0.5}
         self.assertEqual((first["boxes"], first["rows"], first["columns"]), ([box], 4, 6))
         self.assertIsNone(second["anomaly_score"])  # JSON has no NaN
+
+    def test_json_follows_its_schema(self):
+        schema = json.loads((ROOT / "docs" / "predictions.schema.json").read_text())
+        self.assertEqual(schema["properties"]["schema_version"]["const"], SCHEMA_VERSION)
+        write_predictions_json(
+            self.path, self.records, Algorithm("ADFA", weights_sha256="ab" * 32), failures=[("x", "y")]
+        )
+        jsonschema.validate(json.loads(self.path.read_text()), schema)
 
     def test_json_without_images(self):
         write_predictions_json(self.path, [])
