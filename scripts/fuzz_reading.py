@@ -6,15 +6,17 @@ Read thousands of damaged DICOM files and account for every one: read, skipped o
 Bytes are flipped, files cut off, elements deleted, sizes changed, all from a seed. Each file is read in a child process
 with a limit on time and on memory beyond what the imports take.
 
-Usage: python scripts/fuzz_reading.py --count 5000 [--seed 0] [--keep DIR]
+Usage: python scripts/fuzz_reading.py --count 5000 [--seed 0] [--keep DIR] [--model_dir DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import multiprocessing
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -132,6 +134,27 @@ class Child:
         return word, float("nan")
 
 
+def infer_all(folder: Path, model_dir: Path, output_dir: Path, seconds: float) -> tuple[int, int]:
+    """Run the whole inference over a folder; return how many files are missing from its tables, and the exit status."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
+    command += ["--input", str(folder), "--model_dir", str(model_dir), "--output_dir", str(output_dir)]
+    # one image a batch, read in another process, so that the loader's time limit is one a file
+    command += ["--frames", "first", "--formats", "['csv']", "--batch_size", "1"]
+    command += ["--num_workers", "1", "--dataloader::timeout", str(seconds)]
+    status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    named: Counter[str] = Counter()
+    for table, column in (("predictions.csv", "source"), ("failures.csv", "file")):
+        if (output_dir / table).exists():
+            with (output_dir / table).open(newline="") as file:
+                rows = [row[column].split("#frame=")[0] for row in csv.DictReader(file)]
+            print(f"{table}: {len(rows)} rows")
+            named.update(rows)
+    missing = sum(named[path.name] != 1 for path in folder.glob("*.dcm"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"inference: exit status {status}, {missing} files not named once, peak {peak:.0f} MiB")
+    return missing, status or int(peak > 2048)
+
+
 def main() -> int:
     """Damage, read, report; the exit status says whether every file was accounted for within the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,6 +164,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=1400, help="memory limit beyond the imports")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder that keeps the damaged files, for a run of inference")
+    parser.add_argument("--model_dir", type=Path, help="trained ADFA; then the whole inference runs over the files too")
     args = parser.parse_args()
 
     sources = source_files()
@@ -167,6 +191,11 @@ def main() -> int:
             child.process.kill()
             return results
 
+        if args.model_dir is not None:
+            inferred = infer_all(folder, args.model_dir, Path(scratch) / "results", args.seconds)
+        else:
+            inferred = (0, 0)
+
         paths = list(kinds)
         with ThreadPoolExecutor(args.processes) as pool:
             shares = pool.map(read_share, [paths[i :: args.processes] for i in range(args.processes)])
@@ -181,7 +210,7 @@ def main() -> int:
     peak = max((memory for _, _, memory, _ in results if memory == memory), default=0.0)
     slowest = max(seconds for *_, seconds in results)
     print(f"{len(results)} files, {len(bad)} not accounted for, peak {peak:.0f} MiB, slowest {slowest:.2f} s")
-    return int(bool(bad) or len(results) != args.count or peak > 2048)
+    return int(any(inferred) or bool(bad) or len(results) != args.count or peak > 2048)
 
 
 if __name__ == "__main__":
