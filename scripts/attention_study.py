@@ -193,14 +193,15 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["covid19_xray", "brainmri"])
     parser.add_argument("--settings", nargs="+", default=["scratch", "lite0"])
     parser.add_argument("--blocks", nargs="+", default=list(BLOCKS), choices=list(BLOCKS))
-    parser.add_argument("--scratch_epochs", type=int, default=15)
-    parser.add_argument("--lite0_epochs", type=int, default=6)
-    parser.add_argument("--scratch_size", type=int, default=64)
+    parser.add_argument("--scratch_epochs", type=int, default=8)
+    parser.add_argument("--lite0_epochs", type=int, default=5)
+    parser.add_argument("--scratch_size", type=int, default=48)
+    parser.add_argument("--lite0_size", type=int, default=128)
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.is_file() else []
     done = {(r["dataset"], r["setting"], r["block"], r["seed"]) for r in rows}
     for setting in args.settings:
-        size, epochs = (args.scratch_size, args.scratch_epochs) if setting == "scratch" else (224, args.lite0_epochs)
+        size, epochs = getattr(args, f"{setting}_size"), getattr(args, f"{setting}_epochs")
         for dataset in args.datasets:
             data: dict[str, Any] = {}
             for seed in args.seeds:

@@ -126,6 +126,8 @@ class ClassifierFigures(_Collector):
         """
         Return figures for a results writer: numbers, (value, low, high), and a table with a row for each class.
 
+        The calibration errors are means over the classes, before and after the division by the temperature.
+
         Args:
             results: ignored; the collected logits say more.
         """
@@ -140,13 +142,12 @@ class ClassifierFigures(_Collector):
             "images": metrics["images"],
             "mean AUROC": (metrics["mean_auroc"], *metrics["mean_auroc_interval"]),
             "mean average precision": metrics["mean_average_precision"],
-            "mean calibration error, raw": before,
+            "calibration error, raw": before,
         }
         if self.calibration:
-            figures["mean calibration error, temperature-scaled"] = after
-            figures["temperature (fitted on validation images)"] = temperature
-            verdict = "smaller" if after < before else "not smaller"
-            figures["temperature scaling"] = f"the calibration error on these images is {verdict} than the raw one"
+            figures["calibration error, scaled"] = after
+            figures["temperature"] = temperature
+            figures["scaling made the error"] = "smaller" if after < before else "not smaller"
         figures["Findings"] = {name: _row(row) for name, row in metrics["classes"].items()}
         return figures
 

@@ -24,6 +24,9 @@ class ClassScoresd(Transform):
         calibration: what :py:func:`bundle.data.read_classifier_calibration` returned; ``None`` for raw probabilities
             and no verdicts.
         normal_class: class that is no finding, such as "normal" or "No finding"; ``None`` where there is none.
+
+    Raises:
+        ValueError: When ``normal_class`` is none of the classes, or the only one.
     """
 
     def __init__(
@@ -33,7 +36,10 @@ class ClassScoresd(Transform):
         calibration: Mapping[str, Any] | None = None,
         normal_class: str | None = None,
     ) -> None:
-        self.classes, self.exclusive, self.normal_class = list(classes), exclusive, normal_class
+        self.classes, self.exclusive = list(classes), exclusive
+        self.findings = [c for c in self.classes if c != normal_class]
+        if not self.findings or (normal_class is not None and normal_class not in self.classes):
+            raise ValueError(f"normal_class must be one of several classes {self.classes}, got '{normal_class}'.")
         self.temperature = calibration["temperature"] if calibration else 1.0
         self.thresholds = calibration["thresholds"] if calibration else None
 
@@ -44,7 +50,8 @@ class ClassScoresd(Transform):
                 ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file.
 
         Returns:
-            the item with ``label_scores``, a dictionary of probabilities 0..1; with a calibration also ``abnormal``,
+            the item with ``label_scores``, a dictionary of probabilities 0..1, and ``anomaly_score``, that of the most
+            probable finding; with a calibration also ``abnormal``,
             whether any finding reaches its threshold, and ``extra`` with the findings that do. ``label`` becomes
             1 where any finding is true and 0 else, the true findings go to ``extra``. ``attention`` goes to
             ``extra_maps``.
@@ -53,14 +60,15 @@ class ClassScoresd(Transform):
         logits = torch.as_tensor(item[CommonKeys.PRED]).double() / self.temperature
         probabilities = (logits.softmax(dim=0) if self.exclusive else logits.sigmoid()).tolist()
         item["label_scores"] = dict(zip(self.classes, probabilities, strict=True))
+        item["anomaly_score"] = max(item["label_scores"][c] for c in self.findings)
         item["extra"] = dict(item.get("extra", {}))
         if self.thresholds is not None:
-            reached = [c for c, p in item["label_scores"].items() if p >= self.thresholds[c] and c != self.normal_class]
+            reached = [c for c in self.findings if item["label_scores"][c] >= self.thresholds[c]]
             item["abnormal"] = bool(reached)
             item["extra"]["at or above threshold"] = ", ".join(reached) or "none"
         if item.get(CommonKeys.LABEL) is not None:
-            target = torch.as_tensor(item[CommonKeys.LABEL]).tolist()
-            true = [c for c, y in zip(self.classes, target, strict=True) if y and c != self.normal_class]
+            target = dict(zip(self.classes, torch.as_tensor(item[CommonKeys.LABEL]).tolist(), strict=True))
+            true = [c for c in self.findings if target[c]]
             item[CommonKeys.LABEL] = int(bool(true))
             item["extra"]["label"] = ", ".join(true) or "no finding"
         if item.get("attention") is not None:

@@ -54,7 +54,7 @@ class TestClassifierFigures(unittest.TestCase):
         self.assertEqual(report["images"], 400)
         value, low, high = report["mean AUROC"]
         self.assertTrue(low < value < high)
-        self.assertIn("is smaller than", report["temperature scaling"])
+        self.assertEqual(report["scaling made the error"], "smaller")
         self.assertAlmostEqual(report["Findings"]["edema"]["sensitivity"][0], 0.9, delta=0.08)
         ((title, picture),) = figures.figures()
         self.assertEqual((title, picture[:4]), ("Reliability", b"\x89PNG"))

@@ -38,7 +38,12 @@ class TestClassScores(unittest.TestCase):
         scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, -9.0, -9.0]), "label": torch.tensor([1, 0, 0])})
         self.assertEqual((item["abnormal"], item["label"]), (False, 0))
+        self.assertLess(item["anomaly_score"], 0.1)  # not the 0.99 of the normal class
         self.assertEqual(item["extra"], {"at or above threshold": "none", "label": "no finding"})
+
+    def test_unknown_normal_class(self):
+        with self.assertRaisesRegex(ValueError, "normal_class must be one of several classes .* got 'c'"):
+            ClassScoresd(["a", "b"], normal_class="c")
 
 
 if __name__ == "__main__":
