@@ -208,8 +208,11 @@ def main() -> int:
     for name, outcome in bad:
         print(f"NOT ACCOUNTED FOR: {name} {outcome}")
     peak = max((memory for _, _, memory, _ in results if memory == memory), default=0.0)
-    slowest = max(seconds for *_, seconds in results)
-    print(f"{len(results)} files, {len(bad)} not accounted for, peak {peak:.0f} MiB, slowest {slowest:.2f} s")
+    slowest = max(results, key=lambda result: result[3])
+    print(
+        f"{len(results)} files, {len(bad)} not accounted for, peak {peak:.0f} MiB, "
+        f"slowest {slowest[3]:.2f} s ({slowest[0].name})"
+    )
     return int(any(inferred) or bool(bad) or len(results) != args.count or peak > 2048)
 
 

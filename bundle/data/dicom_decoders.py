@@ -80,9 +80,9 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[np.ndarray, str, str]:
                 f"PixelData must hold {get_expected_length(dataset)} bytes, got {len(dataset.PixelData)}."
             )
         stored, properties = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
-    except UnreadableImageError:
+    except (UnreadableImageError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic in pylibjpeg-rle, which is Rust, is no Exception
         raise UnreadableImageError(
             f"the pixel data must decode as {syntax.name}, {package} ended in {type(error).__name__}."
         ) from None

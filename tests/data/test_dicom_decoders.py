@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 import unittest
 from importlib.util import find_spec
@@ -54,6 +55,17 @@ class TestDecodeFrame(unittest.TestCase):
         dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
         dataset.save_as(self.path)
         with self.assertRaisesRegex(UnreadableImageError, r"of the codestream \(40, 30\), got \(20, 30\)"):
+            RadiologyReader().get_data([str(self.path)])
+
+    def test_a_panic_in_a_decoder_is_a_refusal(self):
+        dataset = pydicom.dcmread(save_dicom(self.path, np.zeros((4, 4), np.uint16)))
+        segment = b"\x81\x00" * 40  # 40 runs of 128 zeros, where 16 pixels have room
+        header = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13)
+        dataset.PixelData = encapsulate([header + 2 * segment])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = RLELossless
+        dataset.save_as(self.path)
+        with self.assertRaisesRegex(UnreadableImageError, "decode as RLE Lossless, pylibjpeg-rle ended in PanicExcept"):
             RadiologyReader().get_data([str(self.path)])
 
     @unittest.skipIf(find_spec("libjpeg"), "the extra jpeg12 is installed")
