@@ -6,15 +6,15 @@
 
 Prints the time of three-step mining with maps, final map, probabilities and boxes beside that of a single class
 activation map with its boxes, and the peak memory of one training step beside the naive erasure of Eq. 1, for 14
-classes. On a CPU the memory is the growth of the resident set of a fresh process; on a GPU, CUDA's own peak.
+classes. On a CPU the memory is the growth of the resident set of a fresh process (Linux); on a GPU, CUDA's own peak.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +58,10 @@ def training_step(
     side = -(-args.size // 16)
     masks = torch.rand(args.batch, args.classes, side, side, device=args.device) > 0.2
     features = torch.rand(args.batch, weight.shape[1], side, side, device=args.device, requires_grad=True)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if args.device != "cpu":
+    if args.device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+        before = resident_mebibytes("VmRSS")
+    else:
         torch.cuda.reset_peak_memory_stats()
     if not head_only:
         penultimate = network.penultimate(network.shallow(images))
@@ -70,10 +72,16 @@ def training_step(
     else:
         logits = erased_logits(class_activation_maps(features, weight), masks)
     F.binary_cross_entropy_with_logits(logits, labels).backward()
-    if args.device != "cpu":
-        out.put(torch.cuda.max_memory_allocated() / 2**20)
+    if args.device == "cpu":
+        out.put(resident_mebibytes("VmHWM") - before)
     else:
-        out.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        out.put(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def resident_mebibytes(name: str) -> float:
+    """Return a figure of this process's status file in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) / 1024
 
 
 def peak(name: str, naive: bool, head_only: bool, args: argparse.Namespace) -> float:
