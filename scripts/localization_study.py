@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -125,11 +125,9 @@ def with_features(samples: list[Sample], trunk: nn.Module) -> list[dict]:
     return items
 
 
-def make_network(
-    num_classes: int, aggregate: bool = True, start: nn.Module | None = None, frozen: tuple = ()
-) -> nn.Module:
+def make_network(num_classes: int, start: nn.Module | None = None, **kwargs: Any) -> nn.Module:
     """Return the network that starts where the cached features end, with what ``start`` has of it."""
-    network = EfficientNetLiteMSA(num_classes, aggregate=aggregate, frozen=frozen)
+    network = EfficientNetLiteMSA(num_classes, **kwargs)
     network.shallow, network.penultimate = nn.Identity(), nn.Identity()
     network.to(memory_format=torch.channels_last)  # a third faster on a CPU
     if start is not None:
@@ -242,7 +240,7 @@ def run(
         for mode in MODES:
             if (seed, f"{mode} t={STEPS}") not in done:
                 torch.manual_seed(100 + seed)
-                mined = make_network(classes, start=msa)
+                mined = make_network(classes, start=msa, fixed_statistics=True)
                 train(mined, items, epochs[3], 0.3 * rate, mode, partial(record_step, seed, mode, mined))
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,15 @@ from PIL import Image
 
 from bundle.functional.boxes import clipped_boxes
 
-__all__ = ["BOX_CLASSES", "box_of_mask", "read_chestxray14_boxes", "read_coco_boxes"]
+__all__ = [
+    "BOX_CLASSES",
+    "box_of_mask",
+    "has_boxes",
+    "items_with_boxes",
+    "mining_table",
+    "read_chestxray14_boxes",
+    "read_coco_boxes",
+]
 
 BOX_CLASSES = (
     "Atelectasis",
@@ -114,6 +123,64 @@ def box_of_mask(path: str | Path) -> torch.Tensor:
     if len(rows) == 0:
         raise ValueError(f"a mask must mark something, '{Path(path).name}' is empty.")
     return torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=torch.float32)
+
+
+def mining_table(rows: Sequence[dict[str, Any]], names: Collection[str]) -> list[dict[str, Any]]:
+    """
+    Return a label table whose training split also has the annotated images, with their image labels only.
+
+    Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958), Sec. 3: the 880 images with boxes, all of them from the
+    official test split, join the training images while mining and are evaluated with their boxes. So that no patient is
+    in two splits, the other test and validation images of their patients are left out.
+
+    Args:
+        rows: rows with ``path``, ``patient``, ``label`` and ``split``, see :py:func:`bundle.data.chestxray14_table`.
+        names: file names of the annotated images.
+
+    Returns:
+        new rows; the given ones stay as they are.
+
+    Raises:
+        ValueError: When the table has none of the annotated images.
+    """
+    chosen = [row for row in rows if Path(row["path"]).name in names]
+    if not chosen:
+        raise ValueError(f"the label table must have some of the {len(names)} annotated images, it has none.")
+    patients = {row["patient"] for row in chosen}
+    kept = [row for row in rows if row["split"] == "train" and Path(row["path"]).name not in names]
+    others = [row for row in rows if row["split"] != "train" and row["patient"] not in patients]
+    return [*kept, *({**row, "split": "train"} for row in chosen), *others]
+
+
+def has_boxes(items: Sequence[dict[str, Any]], names: Collection[str]) -> list[bool]:
+    """
+    Return whether the image of each item is annotated with boxes.
+
+    Args:
+        items: data list items with an ``image``: a path, or the image read from it.
+        names: file names of the annotated images.
+    """
+    paths = (getattr(item["image"], "meta", {}).get("filename_or_obj", item["image"]) for item in items)
+    return [Path(str(path)).name in names for path in paths]
+
+
+def items_with_boxes(items: Sequence[dict[str, Any]], names: Collection[str] | None) -> list[dict[str, Any]]:
+    """
+    Return the items whose image has boxes, which are the ones to mine; all of them without a list of names.
+
+    Args:
+        items: data list items with an ``image`` path.
+        names: file names of the annotated images; ``None`` mines every item.
+
+    Raises:
+        ValueError: When no item is left.
+    """
+    if names is None:
+        return list(items)
+    chosen = [item for item, annotated in zip(items, has_boxes(items, names), strict=True) if annotated]
+    if not chosen:
+        raise ValueError(f"some of {len(items)} images must be among the {len(names)} annotated ones, none is.")
+    return chosen
 
 
 def _clipped(name: str, box: list[float], size: tuple[int, int]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 """Ignite handlers: they attach and delegate."""
 
 from bundle.handlers.attention_maps import AttentionMaps
+from bundle.handlers.attention_mining import AttentionMiningHandler
 from bundle.handlers.center_bank import CenterBankUpdater
 from bundle.handlers.class_heatmaps import ClassHeatmaps
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
@@ -15,6 +16,7 @@ from bundle.handlers.weight_averaging import WeightAveraging
 
 __all__ = [
     "AttentionMaps",
+    "AttentionMiningHandler",
     "CalibrationWriter",
     "CenterBankUpdater",
     "ClassHeatmaps",

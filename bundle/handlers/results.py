@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from bundle.data.calibration import write_calibration
 from bundle.data.readers import split_frame
-from bundle.results.records import ImageResult
+from bundle.results.records import Box, ImageResult
 
 __all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
 
@@ -33,8 +33,9 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
 
     Args:
         item: ``image`` with its metadata, and what the family's post-processing added of ``heatmap`` (``(1, H, W)`` in
-            the source's pixel grid), ``anomaly_score``, ``p_value``, ``abnormal``, ``label_scores``, ``boxes``,
-            ``extra_maps``; ``key`` and ``label`` where the data list has them.
+            the source's pixel grid), ``anomaly_score``, ``p_value``, ``abnormal``, ``label_scores``, ``boxes``
+            (dictionaries of :py:class:`Box`'s arguments), ``extra_maps``; ``key`` and ``label`` where the data list has
+            them.
     """
     meta = item["image"].meta
     source, _ = split_frame(str(meta["filename_or_obj"]))
@@ -56,7 +57,7 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
         p_value=item.get("p_value"),
         abnormal=item.get("abnormal"),
         heatmap=None if heat is None else np.asarray(torch.as_tensor(heat).cpu(), dtype=np.float32)[0],
-        boxes=list(item.get("boxes", [])),
+        boxes=[Box(**box) for box in item.get("boxes", [])],
         extra={**item.get("extra", {}), **({} if raw is None else {"anomaly_score_raw": float(raw)})},
         extra_maps=dict(item.get("extra_maps", {})),
     )

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: from a batch of images to network outputs."""
 
+from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.inferers.class_explainer import ClassExplainer
 
-__all__ = [
-    "ClassExplainer",
-]
+__all__ = ["AttentionMiningInferer", "ClassExplainer"]

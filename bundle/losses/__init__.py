@@ -3,6 +3,7 @@
 """Losses, one a file; ``forward(input, target)`` so that stock trainers accept them."""
 
 from bundle.losses.classification import ClassificationLoss
+from bundle.losses.knowledge_preservation import KnowledgePreservationLoss
 from bundle.losses.mean_distance import MeanDistanceLoss
 
-__all__ = ["ClassificationLoss", "MeanDistanceLoss"]
+__all__ = ["ClassificationLoss", "KnowledgePreservationLoss", "MeanDistanceLoss"]

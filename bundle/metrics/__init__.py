@@ -5,6 +5,7 @@
 from bundle.metrics.anomaly import bootstrap_interval, compute_anomaly_metrics, summarize_anomaly
 from bundle.metrics.classification import MeanAUROC, compute_classification_metrics
 from bundle.metrics.explanation import randomization_check
+from bundle.metrics.localization import summarize_localization
 
 __all__ = [
     "MeanAUROC",
@@ -13,4 +14,5 @@ __all__ = [
     "compute_classification_metrics",
     "randomization_check",
     "summarize_anomaly",
+    "summarize_localization",
 ]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "compute_mean_iou",
     "compute_pointing_game",
     "overlaps",
+    "summarize_localization",
 ]
 
 _LEVELS = tuple(np.linspace(0.05, 0.95, 19).tolist())
@@ -228,6 +229,44 @@ def compute_max_box_accuracy(
         return {threshold: float("nan") for threshold in thresholds}
     fit = np.array([[_largest_component_iou(heat >= level, truth) for level in levels] for heat, truth in annotated])
     return {threshold: float((fit >= threshold).mean(axis=0).max()) for threshold in thresholds}
+
+
+def summarize_localization(
+    results: Sequence[Any],
+    boxes: Mapping[str, Mapping[str, torch.Tensor]],
+    bounds: Mapping[str, Mapping[float, float]] | None = None,
+    kind: str = "iou",
+) -> dict[str, Any]:
+    """
+    Return the localization figures of labelled results, over the images annotated with each class.
+
+    Args:
+        results: objects with ``source`` (a path), and ``boxes`` with ``label``, ``x``, ``y``, ``width`` and ``height``,
+            best first.
+        boxes: annotated boxes by image name and class, see :py:func:`bundle.data.read_chestxray14_boxes`.
+        bounds: greatest average of false positives by class and threshold, see
+            :py:func:`compute_localization_accuracy`.
+        kind: see :py:func:`overlaps`.
+
+    Returns:
+        accuracy and false positives by class and threshold and mean IoU by class, under names such as
+        ``Mass accuracy at 0.3``; nothing where no result is annotated.
+    """
+    figures: dict[str, Any] = {}
+    classes = dict.fromkeys(label for r in results for label in boxes.get(r.source.name, {}))
+    for label in classes:
+        chosen = [r for r in results if label in boxes.get(r.source.name, {})]
+        truths = [boxes[r.source.name][label] for r in chosen]
+        found = [
+            torch.tensor([[b.x, b.y, b.x + b.width, b.y + b.height] for b in r.boxes if b.label == label]).view(-1, 4)
+            for r in chosen
+        ]
+        limits = (bounds or {}).get(label)
+        for threshold, value in compute_localization_accuracy(found, truths, bounds=limits, kind=kind).items():
+            figures[f"{label} accuracy at {threshold}"] = value.accuracy
+            figures[f"{label} false positives per image at {threshold}"] = value.average_false_positives
+        figures[f"{label} mean IoU"] = compute_mean_iou(found, truths)
+    return figures
 
 
 def _largest_component_iou(mask: np.ndarray, truth: torch.Tensor) -> float:

@@ -3,6 +3,7 @@
 """Array transforms with dictionary wrappers."""
 
 from bundle.transforms.anomaly import AnomalyScored, AnomalyVerdictd, anomaly_heatmap
+from bundle.transforms.attention import AttentionResultd, MapLogitsd, StepMapsd
 from bundle.transforms.class_scores import ClassScoresd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
 from bundle.transforms.made_abnormal import MakeAbnormald
@@ -10,10 +11,13 @@ from bundle.transforms.made_abnormal import MakeAbnormald
 __all__ = [
     "AnomalyScored",
     "AnomalyVerdictd",
+    "AttentionResultd",
     "ClassScoresd",
     "CropToRegiond",
     "CropUniformBorderd",
     "MakeAbnormald",
+    "MapLogitsd",
     "ResizeAndPadd",
+    "StepMapsd",
     "anomaly_heatmap",
 ]

@@ -14,7 +14,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
-__all__ = ["AttentionResultd", "StepMapsd", "boxes_in_source"]
+from bundle.functional.erasure import erased_logits
+
+__all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd", "boxes_in_source"]
 
 
 def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
@@ -118,4 +120,23 @@ class StepMapsd(MapTransform):
             maps = convert_to_tensor(d[key]).clamp(0, 1)
             d[key] = maps[:1]
             d["extra_maps"] = {f"step {t}": heat.numpy() for t, heat in enumerate(maps[1:], start=1)}
+        return d
+
+
+class MapLogitsd(MapTransform):
+    """
+    Reduce class activation maps to logits, their spatial means, for metrics of classification.
+
+    Args:
+        keys: maps of one item, shape ``(C, h, w)``.
+    """
+
+    def __init__(self, keys: KeysCollection = "pred") -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with logits of shape ``(C,)``."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = erased_logits(convert_to_tensor(d[key])[None])[0]
         return d

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from bundle.networks.blocks.backbone import make_resnet
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
 
-__all__ = ["EfficientNetLiteMSA", "MultiScaleAggregation", "ResNetMSA"]
+__all__ = ["EfficientNetLiteMSA", "MultiScaleAggregation", "ResNetMSA", "make_msa"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class _MapNetwork(nn.Module):
         aggregate: ``False`` leaves the aggregation out.
         upsample: see :py:class:`MultiScaleAggregation`.
         frozen: names of stages that take no gradient and stay in evaluation mode.
+        fixed_statistics: batch statistics stay as they are in training too.
 
     Raises:
         ValueError: When a frozen stage has an unknown name.
@@ -95,6 +97,7 @@ class _MapNetwork(nn.Module):
         aggregate: bool,
         upsample: str,
         frozen: Sequence[str],
+        fixed_statistics: bool,
     ) -> None:
         super().__init__()
         unknown = sorted(set(frozen) - set(_STAGES))
@@ -105,15 +108,19 @@ class _MapNetwork(nn.Module):
         # no bias: an erased position has to count as 0, Eq. 2
         features = MultiScaleAggregation.channels if aggregate else channels[1]
         self.classifier = nn.Conv2d(features, num_classes, 1, bias=False)
-        self.frozen = tuple(frozen)
+        self.frozen, self.fixed_statistics = tuple(frozen), fixed_statistics
         for name in self.frozen:
             self.get_submodule(name).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> _MapNetwork:
-        """Switch between training and evaluation, but for the frozen stages."""
+        """Switch between training and evaluation, but for the frozen stages and fixed batch statistics."""
         super().train(mode)
         for name in self.frozen:
             self.get_submodule(name).eval()
+        if self.fixed_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -147,6 +154,8 @@ class ResNetMSA(_MapNetwork):
         atrous: last stage with stride 1 and dilation 2, the paper's future work; its maps need no enlarging then.
         frozen: stages among ``shallow`` (to stride 8), ``penultimate``, ``last``, ``aggregation``, ``classifier`` that
             are held fixed, batch statistics included.
+        fixed_statistics: batch statistics stay as they are in training too: for small batches, and for mining, where
+            the frozen copy keeps its own, and a network that does not is far from it before it has learnt anything.
 
     Raises:
         ValueError: When an argument is unknown or the weights do not fit.
@@ -162,6 +171,7 @@ class ResNetMSA(_MapNetwork):
         upsample: str = "bilinear",
         atrous: bool = False,
         frozen: Sequence[str] = (),
+        fixed_statistics: bool = False,
     ) -> None:
         if backbone not in ("resnet18", "resnet50"):
             raise ValueError(f"backbone must be 'resnet18' or 'resnet50', got '{backbone}'.")
@@ -177,7 +187,7 @@ class ResNetMSA(_MapNetwork):
             trunk.layer3,
             trunk.layer4,
         ]
-        super().__init__(stages, (256 * wide, 512 * wide), num_classes, aggregate, upsample, frozen)
+        super().__init__(stages, (256 * wide, 512 * wide), num_classes, aggregate, upsample, frozen, fixed_statistics)
 
 
 class EfficientNetLiteMSA(_MapNetwork):
@@ -193,6 +203,7 @@ class EfficientNetLiteMSA(_MapNetwork):
         aggregate: ``False`` takes the maps from the last stage alone.
         upsample: ``bilinear`` or ``deconv``.
         frozen: stages that are held fixed, see :py:class:`ResNetMSA`.
+        fixed_statistics: see :py:class:`ResNetMSA`.
 
     Raises:
         ValueError: When an argument is unknown or the weights do not fit.
@@ -206,6 +217,7 @@ class EfficientNetLiteMSA(_MapNetwork):
         aggregate: bool = True,
         upsample: str = "bilinear",
         frozen: Sequence[str] = (),
+        fixed_statistics: bool = False,
     ) -> None:
         trunk = EfficientNetLite0(in_channels)
         if weights is not None:
@@ -219,7 +231,26 @@ class EfficientNetLiteMSA(_MapNetwork):
             nn.Sequential(*blocks[ends[1] :]),
         ]
         channels = (trunk.stage_channels[4], trunk.stage_channels[6])
-        super().__init__(stages, channels, num_classes, aggregate, upsample, frozen)
+        super().__init__(stages, channels, num_classes, aggregate, upsample, frozen, fixed_statistics)
+
+
+def make_msa(num_classes: int, backbone: str = "efficientnet_lite0", **kwargs: Any) -> EfficientNetLiteMSA | ResNetMSA:
+    """
+    Return the network for a backbone's name, so that a configuration can choose it.
+
+    Args:
+        num_classes: number of classes ``C``.
+        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50``.
+        **kwargs: further arguments of the network.
+
+    Raises:
+        ValueError: When ``backbone`` is unknown.
+    """
+    if backbone == "efficientnet_lite0":
+        return EfficientNetLiteMSA(num_classes, **kwargs)
+    if backbone not in ("resnet18", "resnet50"):
+        raise ValueError(f"backbone must be 'efficientnet_lite0', 'resnet18' or 'resnet50', got '{backbone}'.")
+    return ResNetMSA(num_classes, backbone, **kwargs)
 
 
 def _make_atrous(stage: nn.Module) -> None:

@@ -1,0 +1,101 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["--resize", "[64,64]", "--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def run_bundle(task: str, *arguments: str) -> subprocess.CompletedProcess:
+    return run("-m", "monai.bundle", "run", "--args_file", f"configs/args_msa_{task}.yaml", *SMALL, *arguments)
+
+
+def make_dataset(folder: Path) -> None:
+    """Write noisy pictures, bright squares in some, their label table and a box list of the test pictures."""
+    random = np.random.default_rng(0)
+    rows, boxes = [], [["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]]
+    for i in range(24):
+        pixels = random.integers(0, 100, (80, 96)).astype(np.uint8)
+        label = [i % 2, int(i % 3 == 0)]
+        pixels[20:40, 10:30] += np.uint8(120 * label[0])
+        pixels[50:70, 60:80] += np.uint8(120 * label[1])
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        rows.append([f"{i}.png", f"patient {i}", ("train", "train", "val", "test")[i // 6], *label])
+        if label[0]:
+            boxes.append([f"{i}.png", "Mass", 10, 20, 20, 20, "", "", ""])
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "patient", "split", "Mass", "Nodule"], *rows])
+    with (folder / "BBox_List_2017.csv").open("w") as file:
+        file.writelines(",".join(map(str, row)) + "\n" for row in boxes)
+
+
+class TestMSAConfigs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        make_dataset(self.root)
+
+    def succeed(self, done: subprocess.CompletedProcess) -> None:
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+
+    def test_all_phases_then_evaluation_and_inference(self):
+        data, models = ["--dataset_dir", str(self.root)], self.root / "models"
+        epochs = [v for p in ("backbone", "head", "end_to_end") for v in (f"--{p}_max_epochs", "1")]
+        flags = [*SMALL, *epochs, "--mining_epochs_per_step", "1", "--mining_batch_size", "6"]
+        done = run("scripts/train_msa.py", *data, "--output_dir", str(models), *flags)
+        self.succeed(done)
+        self.assertIn("mined step 3 of 3", done.stdout + done.stderr)
+        state = torch.load(models / "mining" / "checkpoint.pt", weights_only=True)
+        self.assertEqual(len(state["mining"]["bank"]["keys"]), 12)
+        self.assertIn("frozen_copy.classifier.weight", state["loss"])
+
+        trained = ["--model_dir", str(models / "mining")]
+        boxes, out = str(self.root / "BBox_List_2017.csv"), self.root / "evaluation"
+        self.succeed(run_bundle("evaluate", *data, *trained, "--boxes_path", boxes, "--output_dir", str(out)))
+        metrics = json.loads((out / "metrics.json").read_text())
+        self.assertIn("Mass accuracy at 0.1", metrics)
+
+        out = self.root / "inference"
+        self.succeed(run_bundle("inference", *trained, "--input", str(self.root / "1.png"), "--output_dir", str(out)))
+        self.assertIn("step 3", (out / "report.html").read_text())
+        rows = list(csv.DictReader((out / "predictions.csv").open()))
+        self.assertGreater(int(rows[0]["boxes"]), 0)
+
+    def test_annotated_images_are_mined_and_the_others_preserve(self):
+        boxes = str(self.root / "BBox_List_2017.csv")
+        flags = [
+            "--dataset_dir",
+            str(self.root),
+            "--boxes_path",
+            boxes,
+            "--epochs_per_step",
+            "1",
+            "--mining_steps",
+            "2",
+        ]
+        out = self.root / "model"
+        self.succeed(run_bundle("train_mining_chestxray14", *flags, "--output_dir", str(out)))
+        state = torch.load(out / "checkpoint.pt", weights_only=True)
+        # rows of the table are counted from 2; every second training image has a box
+        self.assertEqual(state["mining"]["bank"]["keys"], [f"{row:06d}" for row in range(3, 14, 2)])
+
+
+if __name__ == "__main__":
+    unittest.main()
