@@ -196,13 +196,13 @@ def private_code(value: str, meaning: str) -> CodedConcept:
 def quiet_dicom() -> Iterator[None]:
     """Keep odd values of a source from stopping a result, and its text out of warnings and logs."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    before = [logger.disabled for logger in loggers]
+    levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.disabled = True
+        logger.setLevel(logging.CRITICAL + 1)  # also for their children, which log UIDs
     try:
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

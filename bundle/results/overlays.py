@@ -167,6 +167,6 @@ def _colors() -> np.ndarray:
     """Return the color of each of 256 heat values, RGBA, shape ``(256, 4)``."""
     from matplotlib import colormaps  # half a second that a run without pictures need not wait
 
-    colors = np.rint(colormaps["plasma"](np.linspace(0.15, 1, 256)) * 255).astype(np.uint8)
+    colors = np.rint(colormaps["plasma"](np.linspace(0.15, 0.9, 256)) * 255).astype(np.uint8)
     colors[:, 3] = np.rint(255 * np.linspace(0, 1, 256) ** 0.7)  # opaque early, so that middle heat keeps its hue
     return colors

@@ -60,7 +60,7 @@ class TestPrivacy(unittest.TestCase):
         self.input, self.out = self.folder / f"{CANARY}_in", self.folder / "out"
         self.input.mkdir()
         pixels = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
-        uids = {name: generate_uid() for name in ("StudyInstanceUID", "SeriesInstanceUID")}
+        self.uids = {name: generate_uid() for name in ("StudyInstanceUID", "SeriesInstanceUID")}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, elements in {
@@ -70,7 +70,7 @@ class TestPrivacy(unittest.TestCase):
             }.items():
                 path = self.input / f"{name}.dcm"
                 frames = np.stack([pixels] * 3) if name == "loop" else pixels
-                save_dicom(path, frames, **{**uids, **elements})
+                save_dicom(path, frames, **{**self.uids, **elements})
                 self.assertGreater(plant_canaries(path), 500)
         whole = (self.input / "whole.dcm").read_bytes()
         (self.input / "cut.dcm").write_bytes(whole[:-1000])
@@ -128,7 +128,7 @@ class TestPrivacy(unittest.TestCase):
                 outputs[path.name] = gzip.decompress(content) if path.suffix == ".gz" else content
         self.assertGreaterEqual(len(outputs), 5 + 2 * 5)
         for name, content in outputs.items():
-            for canary in (CANARY, BIRTH_DATE, str(self.folder)):
+            for canary in (CANARY, BIRTH_DATE, str(self.folder), *self.uids.values()):
                 found = re.search(re.escape(canary.encode()), content, re.IGNORECASE)
                 around = found and content[max(0, found.start() - 80) : found.end() + 40]
                 self.assertIsNone(found, f"{canary} in {name}: {around!r}")
