@@ -266,20 +266,28 @@ class AnomalyDataList:
         )
 
 
-def with_made_abnormal(items: Sequence[Item], seed: int = 0) -> list[Item]:
+def with_made_abnormal(items: Sequence[Item], copies: int = 1, seed: int = 0) -> list[Item]:
     """
-    Return normal items and, beside each, one to be made abnormal by :py:class:`bundle.transforms.MakeAbnormald`.
+    Return normal items and, beside each, some to be made abnormal by :py:class:`bundle.transforms.MakeAbnormald`.
 
     Args:
         items: normal items.
+        copies: changed items per normal one; 5 gives each one of every kind.
         seed: of the changes; each item has its own.
 
     Returns:
-        twice as many items; ``made_abnormal_seed`` is -1 for the normal ones, and ``label`` is 1 for the others.
+        ``1 + copies`` times as many items; ``made_abnormal_seed`` is -1 for the normal ones, and ``label`` is 1 for the
+        others.
     """
     normal = [{**item, "made_abnormal_seed": -1} for item in items]
     made = [
-        {**item, "label": 1, "key": f"{item['key']}_made_abnormal", "made_abnormal_seed": seed * 1_000_003 + i}
+        {
+            **item,
+            "label": 1,
+            "key": f"{item['key']}_made_abnormal_{copy}",
+            "made_abnormal_seed": seed * 1_000_003 + copies * i + copy,
+        }
         for i, item in enumerate(items)
+        for copy in range(copies)
     ]
     return normal + made

@@ -7,6 +7,7 @@ from bundle.handlers.attention_mining import AttentionMiningHandler
 from bundle.handlers.center_bank import CenterBankUpdater
 from bundle.handlers.class_heatmaps import ClassHeatmaps
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
+from bundle.handlers.descriptor_whitening import DescriptorWhitening
 from bundle.handlers.handler_group import HandlerGroup
 from bundle.handlers.mixup import MixUp
 from bundle.handlers.results import CalibrationWriter, ResultsHandler
@@ -22,6 +23,7 @@ __all__ = [
     "ClassHeatmaps",
     "ClassifierCalibrator",
     "ClassifierFigures",
+    "DescriptorWhitening",
     "EpochSeeder",
     "HandlerGroup",
     "MixUp",

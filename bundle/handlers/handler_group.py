@@ -17,11 +17,12 @@ class HandlerGroup:
     Attach several handlers as one, so that a family fills a slot in the middle of a task's list.
 
     Args:
-        handlers: objects with ``attach(engine)``, attached in this order.
+        handlers: objects with ``attach(engine)``, attached in this order; ``None``, which is what a disabled component
+            of a configuration becomes, is left out.
     """
 
     def __init__(self, handlers: Sequence[Any]) -> None:
-        self.handlers = list(handlers)
+        self.handlers = [handler for handler in handlers if handler is not None]
 
     def attach(self, engine: Engine) -> None:
         """Attach all of them."""

@@ -6,7 +6,7 @@ from bundle.transforms.anomaly import AnomalyScored, AnomalyVerdictd, anomaly_he
 from bundle.transforms.attention import AttentionResultd, MapLogitsd, StepMapsd
 from bundle.transforms.class_scores import ClassScoresd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
-from bundle.transforms.made_abnormal import MakeAbnormald
+from bundle.transforms.made_abnormal import MakeAbnormald, RandMakeAbnormald
 
 __all__ = [
     "AnomalyScored",
@@ -17,6 +17,7 @@ __all__ = [
     "CropUniformBorderd",
     "MakeAbnormald",
     "MapLogitsd",
+    "RandMakeAbnormald",
     "ResizeAndPadd",
     "StepMapsd",
     "anomaly_heatmap",

@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bundle.functional.resizing import resized_map
+from bundle.functional.whitening import whitening_matrix
 from bundle.networks.blocks.adaptive_channel_attention import AdaptiveChannelAttention
 from bundle.networks.blocks.backbone import FeatureBackbone
 from bundle.networks.blocks.center_bank import CenterBank
+from bundle.networks.blocks.stacked_maps import stacked_maps
 
 __all__ = ["ADFA", "PatchDescriptor"]
 
@@ -25,12 +28,15 @@ class PatchDescriptor(nn.Module):
     1x1 convolution. Convolution and bilinear upsampling commute, so each map is projected at its own size and the
     results are upsampled and added: equal to rounding, at about a quarter of the arithmetic.
 
+    The convolution starts at random, as in the paper, unless :py:meth:`whiten` gives it a start.
+
     Args:
         in_channels: channels of the maps, largest map first; their sum is ``D``.
-        out_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``.
+        out_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``, 0 is ``D``.
         attention_weight: residual weight of the channel attention (Eq. 2); 0 switches it off.
         pool_size: odd side of an average pooling of each map before all else, as in the released code (which the paper
             does not mention); 1 leaves it out.
+        stride: stride of the result in positions of the largest map; the paper's is 1.
     """
 
     def __init__(
@@ -39,16 +45,47 @@ class PatchDescriptor(nn.Module):
         out_channels: int | None = None,
         attention_weight: float = 0.1,
         pool_size: int = 3,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         total = sum(in_channels) + 2
+        self.stride, self.pool_size = stride, pool_size
         self.splits = [*in_channels, 2]  # the last two are the coordinates
-        self.out_channels = total // 4 if out_channels is None else out_channels
+        self.out_channels = total // 4 if out_channels is None else (out_channels or total - 2)
         self.pool = nn.AvgPool2d(pool_size, 1, pool_size // 2)
         self.projection = nn.Conv2d(total, self.out_channels, 1)
         self.attention = AdaptiveChannelAttention(self.out_channels, attention_weight)
         if attention_weight == 0:
             self.attention.requires_grad_(False)
+
+    @torch.no_grad()
+    def whiten(self, mean: torch.Tensor, covariance: torch.Tensor, shrinkage: float = 0.1) -> None:
+        """
+        Start the projection as a whitening of normal features, a departure from the paper's random start.
+
+        Fewer output than input channels take a random orthonormal part of the whitened features, scaled so that
+        distances keep their size. The coordinates start without weight.
+
+        Args:
+            mean: of the stacked normal features, shape ``(D,)``.
+            covariance: of the same, shape ``(D, D)``.
+            shrinkage: see :py:func:`bundle.functional.whitening.whitening_matrix`.
+
+        Raises:
+            ValueError: When the descriptor is wider than ``D``.
+        """
+        channels, width = len(mean), self.out_channels
+        if width > channels:
+            raise ValueError(f"descriptor_channels must be at most {channels} to start whitened, got {width}.")
+        matrix = whitening_matrix(covariance, shrinkage)
+        if width < channels:
+            basis = nn.init.orthogonal_(torch.empty(width, channels)).to(matrix)
+            matrix = (channels / width) ** 0.5 * basis @ matrix
+        self.projection.weight.zero_()
+        self.projection.weight[:, :channels, 0, 0] = matrix
+        bias = self.projection.bias
+        assert bias is not None
+        bias.copy_(-matrix @ mean)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """
@@ -56,17 +93,18 @@ class PatchDescriptor(nn.Module):
             maps: feature maps ``(B, in_channels[i], H_i, W_i)``, the first of them the largest.
 
         Returns:
-            patch features, shape ``(B, D', H_0, W_0)``.
+            patch features, shape ``(B, D', H_0 / stride, W_0 / stride)``.
         """
-        h, w = maps[0].shape[-2:]
+        h, w = maps[0].shape[-2] // self.stride, maps[0].shape[-1] // self.stride
         weights = self.projection.weight.split(self.splits, dim=1)
         rows = torch.linspace(-1, 1, h, device=maps[0].device, dtype=maps[0].dtype)
         columns = torch.linspace(-1, 1, w, device=maps[0].device, dtype=maps[0].dtype)
         grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)]).unsqueeze(0)  # (1, 2, H, W)
         x = F.conv2d(grid, weights[-1], self.projection.bias)
         for feature_map, weight in zip(maps, weights, strict=False):
-            y = F.conv2d(self.pool(feature_map), weight)
-            x = x + (y if y.shape[-2:] == (h, w) else F.interpolate(y, [h, w], mode="bilinear", align_corners=False))
+            pooled = self.pool(feature_map)
+            pooled = resized_map(pooled, [h, w]) if pooled.shape[-2] > h else pooled
+            x = x + resized_map(F.conv2d(pooled, weight), [h, w])
         return self.attention(x)
 
 
@@ -83,15 +121,17 @@ class ADFA(nn.Module):
         backbone: name of a backbone, see :py:class:`bundle.networks.blocks.FeatureBackbone`.
         backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start (an ablation, or because a
             checkpoint of the whole network follows).
-        descriptor_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``.
+        descriptor_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``, 0 is ``D``.
         attention_weight: residual weight of the channel attention (Eq. 2).
         pool_size: side of the average pooling of each feature map.
         k: how many nearest centers count.
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
         scale: divisor of the SOFT top-k cost, see :py:func:`bundle.functional.soft_topk_distance.cost_scale`.
+        map_stride: pixels of the image per position of the map, 4 (the paper) or 8, at a sixteenth of the distances.
 
     Raises:
-        ValueError: When ``image_size`` is not a pair of multiples of 16, or another argument is out of range.
+        ValueError: When ``image_size`` is not a pair of multiples of 16, ``map_stride`` is not 4 or 8, or another
+            argument is out of range.
     """
 
     def __init__(
@@ -105,13 +145,18 @@ class ADFA(nn.Module):
         k: int = 3,
         epsilon: float = 0.1,
         scale: str = "row_mean",
+        map_stride: int = 4,
     ) -> None:
         super().__init__()
+        if map_stride not in (4, 8):
+            raise ValueError(f"map_stride must be 4 or 8, got {map_stride}.")
         if len(image_size) != 2 or any(s < 16 or s % 16 for s in image_size):
             raise ValueError(f"image_size must be two multiples of 16, got {list(image_size)}.")
         self.backbone = FeatureBackbone(backbone, backbone_weights)
-        self.descriptor = PatchDescriptor(self.backbone.channels, descriptor_channels, attention_weight, pool_size)
-        self.map_size = [image_size[0] // 4, image_size[1] // 4]
+        self.descriptor = PatchDescriptor(
+            self.backbone.channels, descriptor_channels, attention_weight, pool_size, map_stride // 4
+        )
+        self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.center_bank = CenterBank(
             self.map_size[0] * self.map_size[1], self.descriptor.out_channels, k, epsilon, scale
         )
@@ -120,12 +165,16 @@ class ADFA(nn.Module):
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""
         return self.describe_features(self.backbone(image))
 
+    def stacked_features(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what the descriptor projects but for the coordinates, ``(B, D, h, w)``, of images ``(B, 3, H, W)``."""
+        return stacked_maps(self.backbone(image), self.map_size, self.descriptor.pool_size)
+
     def describe_features(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of the backbone's feature maps."""
         return self.descriptor(maps).flatten(2).transpose(1, 2)
 
     def distance_map(self, patches: torch.Tensor) -> torch.Tensor:
-        """Return the map ``(B, 1, H / 4, W / 4)`` of soft top-k distances of patch features ``(B, N, D')``."""
+        """Return the map ``(B, 1, h, w)`` of soft top-k distances of patch features ``(B, N, D')``."""
         return self.center_bank(patches).view(patches.shape[0], 1, self.map_size[0], self.map_size[1])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -134,6 +183,6 @@ class ADFA(nn.Module):
             image: shape ``(B, 3, H, W)`` with the ``image_size`` given, normalized as the backbone was trained.
 
         Returns:
-            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, H / 4, W / 4)``, in feature units.
+            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units.
         """
         return self.distance_map(self.describe(image))
