@@ -44,10 +44,13 @@ def load_label_table(
 
     Raises:
         FileNotFoundError: When the table does not exist.
-        ValueError: When a column is missing, a label is not 0 or 1, a class has no or one positive image, an image is
+        ValueError: When ``exclusive`` is not a boolean, a column is missing, a label is not 0 or 1, a class has no or
+        one positive image, an image is
             listed twice, lies outside ``image_dir`` or does not exist, a patient is in two splits, or a split is empty.
             The message is one line and names the row, counted as a spreadsheet does: the header is row 1.
     """
+    if not isinstance(exclusive, bool):  # a command line that says false hands over a word, which is true
+        raise ValueError(f"exclusive must be True or False, got '{exclusive}'.")
     path = Path(csv_path)
     if not path.is_file():
         raise FileNotFoundError(f"labels must be an existing CSV file, got '{path}'.")

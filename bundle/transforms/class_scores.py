@@ -23,10 +23,11 @@ class ClassScoresd(Transform):
         exclusive: softmax over the classes, where exactly one holds; otherwise a sigmoid for each.
         calibration: what :py:func:`bundle.data.read_classifier_calibration` returned; ``None`` for raw probabilities
             and no verdicts.
-        normal_class: class that is no finding, such as "normal" or "No finding"; ``None`` where there is none.
+        normal_class: class that is no finding, such as "normal" or "No finding"; empty or ``None`` where
+            there is none.
 
     Raises:
-        ValueError: When ``normal_class`` is none of the classes, or the only one.
+        ValueError: When ``exclusive`` is not a boolean, or ``normal_class`` is none of the classes or the only one.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class ClassScoresd(Transform):
         calibration: Mapping[str, Any] | None = None,
         normal_class: str | None = None,
     ) -> None:
+        if not isinstance(exclusive, bool):  # a command line that says false hands over a word, which is true
+            raise ValueError(f"exclusive must be True or False, got '{exclusive}'.")
         self.classes, self.exclusive = list(classes), exclusive
         self.findings = [c for c in self.classes if c != normal_class]
-        if not self.findings or (normal_class is not None and normal_class not in self.classes):
+        if not self.findings or (normal_class and normal_class not in self.classes):
             raise ValueError(f"normal_class must be one of several classes {self.classes}, got '{normal_class}'.")
         self.temperature = calibration["temperature"] if calibration else 1.0
         self.thresholds = calibration["thresholds"] if calibration else None

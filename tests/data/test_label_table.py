@@ -73,6 +73,7 @@ class TestLabelTable(unittest.TestCase):
 
     def test_exclusive_classes(self):
         self.refused("row 3: exactly one class must be 1, got 2", ROWS, exclusive=True)
+        self.refused("exclusive must be True or False, got 'false'", ROWS, exclusive="false")
 
     def test_unknown_and_empty_split(self):
         self.refused("row 2: split must be one of .*, got 'dev'", ["a.png,p1,dev,1,0"])

@@ -14,7 +14,7 @@ CALIBRATION = {"temperature": 2.0, "thresholds": {"none": 0.1, "edema": 0.6, "ma
 
 class TestClassScores(unittest.TestCase):
     def test_raw_probabilities_without_calibration(self):
-        item = ClassScoresd(["a", "b"])({"pred": torch.tensor([0.0, math.log(3)])})
+        item = ClassScoresd(["a", "b"], normal_class="")({"pred": torch.tensor([0.0, math.log(3)])})
         self.assertAlmostEqual(item["label_scores"]["a"], 0.5, places=6)
         self.assertAlmostEqual(item["label_scores"]["b"], 0.75, places=6)
         self.assertNotIn("abnormal", item)
@@ -44,6 +44,10 @@ class TestClassScores(unittest.TestCase):
     def test_unknown_normal_class(self):
         with self.assertRaisesRegex(ValueError, "normal_class must be one of several classes .* got 'c'"):
             ClassScoresd(["a", "b"], normal_class="c")
+
+    def test_exclusive_is_no_word(self):
+        with self.assertRaisesRegex(ValueError, "exclusive must be True or False, got 'false'"):
+            ClassScoresd(["a", "b"], exclusive="false")
 
 
 if __name__ == "__main__":
