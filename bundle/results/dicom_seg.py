@@ -28,8 +28,8 @@ def write_binary_seg(path: str | os.PathLike, result: ImageResult, source: Dicom
         map_threshold: in the unit of the heat.
 
     Raises:
-        NotWrittenError: When there is no heatmap of the source's size, or the source has several frames but no frame
-            of reference, where a segmentation could not say which frame it belongs to.
+        NotWrittenError: When there is no heatmap of the source's size, or the source has several frames: without a
+            frame of reference and positions, which a loop has not, a segmentation cannot say which frame is meant.
     """
     heatmap = _heatmap(result, source)
     label = f"heat above {map_threshold:.4g}"
@@ -61,10 +61,8 @@ def write_heat_seg(
 def _heatmap(result: ImageResult, source: DicomSource) -> np.ndarray:
     if result.heatmap is None:
         raise NotWrittenError("a segmentation needs a heatmap, the result has none.")
-    if source.frames > 1 and not source.dataset.get("FrameOfReferenceUID"):
-        raise NotWrittenError(
-            f"a segmentation of one of {source.frames} frames needs a frame of reference, the source has none."
-        )
+    if source.frames > 1:
+        raise NotWrittenError(f"a segmentation needs a source of a single frame, this one has {source.frames} frames.")
     shape = (source.dataset.Rows, source.dataset.Columns)
     if result.heatmap.shape != shape:
         raise NotWrittenError(f"the heatmap must have the source's {shape} pixels, got {result.heatmap.shape}.")
