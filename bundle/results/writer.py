@@ -60,7 +60,7 @@ class ResultsWriter:
         heat_range: values shown as no heat and as full heat, for all images; 0 to 1 if nothing says otherwise.
         map_threshold: heat from which a pixel belongs to the mask; the threshold of the score if not given.
         input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
-        notes: sentences that a reader of the report must know.
+        notes: sentences that a reader of the report must know, or one sentence.
         facts: further facts of the run for the report, by name.
         seed: the same seed, source and algorithm give the same DICOM UIDs; new ones each time if ``None``.
         max_cards: number of images that the report draws at most.
@@ -80,7 +80,7 @@ class ResultsWriter:
         heat_range: tuple[float, float] | None = None,
         map_threshold: float | None = None,
         input_root: str | os.PathLike | None = None,
-        notes: Sequence[str] = (),
+        notes: Sequence[str] | str = (),
         facts: Mapping[str, str] | None = None,
         seed: int | None = None,
         max_cards: int = 300,
@@ -93,7 +93,8 @@ class ResultsWriter:
         self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
         self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
         self.map_threshold = self.threshold if map_threshold is None else map_threshold
-        self.input_root, self.notes, self.facts, self.max_cards = input_root, list(notes), dict(facts or {}), max_cards
+        self.input_root, self.facts, self.max_cards = input_root, dict(facts or {}), max_cards
+        self.notes = [notes] if isinstance(notes, str) else list(notes)
         self._seed = secrets.token_hex(16) if seed is None else str(seed)
         self._records, self._pictures = Spool(), Spool()
         self._failures: dict[tuple[str, str], None] = {}  # a set that keeps its order

@@ -69,6 +69,11 @@ class TestResultsWriter(unittest.TestCase):
         for path in ("report.html", "predictions.json", "predictions.csv"):
             self.assertNotIn(str(self.folder), (self.out / path).read_text())
 
+    def test_one_note_is_one_sentence(self):
+        with ResultsWriter(self.out, ("report",), notes="Synthetic images.") as writer:
+            writer.add(some_result(self.folder))
+        self.assertIn('<p class="note">Synthetic images.</p>', (self.out / "report.html").read_text())
+
     def test_heatmap_lies_on_its_image(self):
         heat = np.zeros((6, 8), dtype=np.float32)
         heat[1, 3] = 1

@@ -66,6 +66,9 @@ class AttentionLite0(nn.Module):
         self.attention = make_attention(attention, channels, size, **(attention_options or {}))
         self.tuned = nn.Sequential(*trunk.blocks[end:], trunk.conv_head, trunk.bn1, trunk.act)
         self.dropout, self.fc = trunk.dropout, trunk.fc
+        for module in self.tuned.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1  # the trunk's 0.01 would leave ImageNet's statistics in place on a small data set
         self.frozen.eval()
 
     def train(self, mode: bool = True) -> AttentionLite0:
