@@ -40,7 +40,6 @@ from torch import nn
 
 from bundle.data.boxes import box_of_mask
 from bundle.data.inserted_lesions import INSERTED_KINDS, insert_lesion
-from bundle.functional.boxes import boxes_from_heatmaps
 from bundle.handlers.attention_mining import AttentionMiningHandler
 from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.losses.knowledge_preservation import KnowledgePreservationLoss
@@ -172,8 +171,8 @@ def evaluate(network: nn.Module, benchmark: Benchmark, items: list[dict], steps:
     inferer = AttentionMiningInferer(steps)
     batches = [torch.stack([x["image"] for x in items[i : i + 32]]) for i in range(0, len(items), 32)]
     results = [inferer(batch, network) for batch in batches]
-    out = {k: torch.cat([r[k] for r in results]) for k in ("probability", "heatmap")}
-    boxes, scores = boxes_from_heatmaps(out["heatmap"], size)
+    out = {k: torch.cat([r[k] for r in results]) for k in ("probability", "heatmap", "boxes", "scores")}
+    boxes, scores = out["boxes"] * (size[0] / items[0]["image"].shape[-1]), out["scores"]
     enlarged = F.interpolate(out["heatmap"], scale_factor=4.0, mode="bilinear")
     cell = size[0] / enlarged.shape[-1]
     flat = enlarged.flatten(2).argmax(dim=-1)  # (N, C)
@@ -271,11 +270,11 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="the benchmark's images")
     parser.add_argument("--rows", nargs="+", type=Path, required=True, help="JSON lines file of the results")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=256, help="side of the square the images are resized to")
+    parser.add_argument("--size", type=int, default=192, help="side of the square the images are resized to")
     parser.add_argument(
-        "--epochs", type=int, nargs=4, default=(8, 2, 4, 2), help="CAM, MSA head, MSA, each mining step"
+        "--epochs", type=int, nargs=4, default=(6, 1, 3, 1), help="CAM, MSA head, MSA, each mining step"
     )
-    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate of Adam")
+    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate of Adam")
     args = parser.parse_args()
     logging.getLogger("ignite").setLevel(logging.WARNING)
     if args.benchmark == "report":
