@@ -8,6 +8,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from bundle.data.boxes import mining_table, read_chestxray14_boxes
 from bundle.data.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
 from bundle.data.image_folders import image_folder_table
 from bundle.data.label_table import write_label_table
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="image folder (covid19_xray, brainmri, folders) or annotation CSV")
     parser.add_argument("output", type=Path, help="CSV file to write")
     parser.add_argument("--test_list", type=Path, help="chestxray14: the official test_list.txt")
+    parser.add_argument("--boxes", type=Path, help="chestxray14: BBox_List_2017.csv, to mine the annotated images")
     parser.add_argument("--min_readers", type=int, default=2, help="vindr: readers who must agree")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -28,6 +30,8 @@ def main() -> None:
         classes, rows = VINDR_CLASSES, vindr_table(args.source, args.min_readers, seed=args.seed)
     elif args.dataset == "chestxray14":
         classes, rows = CHESTXRAY14_CLASSES, chestxray14_table(args.source, args.test_list, seed=args.seed)
+        if args.boxes is not None:
+            rows = mining_table(rows, read_chestxray14_boxes(args.boxes))
     elif args.dataset == "covid19_xray":
         classes = ("normal", "pneumonia")
         train = {"normal": "train/NORMAL", "pneumonia": "train/PNEUMONIA"}

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data.boxes import BOX_CLASSES, box_of_mask, read_chestxray14_boxes, read_coco_boxes
+from bundle.data.boxes import (
+    BOX_CLASSES,
+    box_of_mask,
+    has_boxes,
+    items_with_boxes,
+    mining_table,
+    read_chestxray14_boxes,
+    read_coco_boxes,
+)
+from bundle.data.chestxray14 import chestxray14_table
 
 HEAD = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 ANNOTATIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations"
@@ -78,6 +87,39 @@ class TestCocoBoxes(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "'coco.json' must be a COCO detection file"):
                 read_coco_boxes(path)
         self.assertEqual(found["x.png"]["ActiveTuberculosis"].tolist(), [[90, 40, 100, 45]])
+
+
+class TestMiningSet(unittest.TestCase):
+    def test_annotated_images_join_the_training_images_and_their_patients_leave_the_others(self):
+        rows = [
+            {"path": f"{name}.png", "patient": patient, "split": split, "label": [1]}
+            for name, patient, split in (("a", 1, "train"), ("b", 2, "test"), ("c", 2, "test"), ("d", 3, "test"))
+        ]
+        table = mining_table(rows, {"b.png"})
+        self.assertEqual(
+            [(r["path"], r["split"]) for r in table], [("a.png", "train"), ("b.png", "train"), ("d.png", "test")]
+        )
+        self.assertEqual(rows[1]["split"], "test")
+        with self.assertRaisesRegex(ValueError, "must have some of the 1 annotated images"):
+            mining_table(rows, {"x.png"})
+
+    def test_items_by_name(self):
+        items = [{"image": "folder/a.png"}, {"image": "folder/b.png"}]
+        self.assertEqual(has_boxes(items, {"b.png"}), [False, True])
+        self.assertEqual(items_with_boxes(items, {"b.png"}), items[1:])
+        self.assertEqual(items_with_boxes(items, None), items)
+        with self.assertRaisesRegex(ValueError, "some of 2 images must be among the 1 annotated ones"):
+            items_with_boxes(items, {"x.png"})
+
+    @pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the official annotation files are not here")
+    def test_official_files(self):
+        boxes = read_chestxray14_boxes(ANNOTATIONS / "BBox_List_2017.csv.gz")
+        table = mining_table(chestxray14_table(ANNOTATIONS / "Data_Entry_2017_v2020.csv.gz"), boxes)
+        home = {}
+        for row in table:
+            self.assertEqual(home.setdefault(row["patient"], row["split"]), row["split"])
+        mined = [row for row in table if row["path"] in boxes]
+        self.assertEqual((len(mined), {row["split"] for row in mined}), (880, {"train"}))
 
 
 class TestBoxOfMask(unittest.TestCase):
