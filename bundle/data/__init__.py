@@ -6,7 +6,7 @@ from bundle.data.boxes import has_boxes, items_with_boxes, read_chestxray14_boxe
 from bundle.data.calibration import read_calibration, write_calibration
 from bundle.data.classifier_calibration import read_classifier_calibration, write_classifier_calibration
 from bundle.data.datalists import AnomalyDataList, with_made_abnormal
-from bundle.data.images import ReadableDataLoader, ReadableDataset
+from bundle.data.images import InMemoryDataset, ReadableDataLoader, ReadableDataset
 from bundle.data.inputs import find_images
 from bundle.data.label_table import load_label_table, write_label_table
 from bundle.data.mined_batches import MinedFirstBatchSampler
@@ -15,6 +15,7 @@ from bundle.data.splits import patient_folds, patient_splits
 
 __all__ = [
     "AnomalyDataList",
+    "InMemoryDataset",
     "MinedFirstBatchSampler",
     "RadiologyReader",
     "ReadableDataLoader",

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.data import DataLoader, Dataset
 from monai.data.utils import list_data_collate
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-__all__ = ["ReadableDataLoader", "ReadableDataset", "failure_reason"]
+__all__ = ["InMemoryDataset", "ReadableDataLoader", "ReadableDataset", "failure_reason"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,24 @@ class _Tolerant(TorchDataset):
             return _Failure(image=item["image"], reason=failure_reason(error))
 
 
-class ReadableDataset(Dataset):
+class InMemoryDataset(Dataset):
+    """
+    Items in memory, whose tensors are copied before a transform sees them.
+
+    MONAI's ``NormalizeIntensity(channel_wise=True)`` writes into its input, so without the copy an image would be
+    normalized again at every access.
+
+    Args:
+        data: items with tensors.
+        transform: applied anew at each access, ``None`` for nothing.
+    """
+
+    def _transform(self, index: int) -> Any:
+        item = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in self.data[index].items()}
+        return item if self.transform is None else self.transform(item)
+
+
+class ReadableDataset(InMemoryDataset):
     """
     Preprocessed images that were all read once; those that cannot be read are left out and listed.
 
