@@ -11,7 +11,7 @@ from bundle.data.inputs import find_images
 from bundle.data.label_table import load_label_table, write_label_table
 from bundle.data.mined_batches import MinedFirstBatchSampler
 from bundle.data.readers import RadiologyReader
-from bundle.data.splits import patient_folds, patient_splits
+from bundle.data.splits import cross_validation_splits, patient_folds, patient_splits
 
 __all__ = [
     "AnomalyDataList",
@@ -20,6 +20,7 @@ __all__ = [
     "RadiologyReader",
     "ReadableDataLoader",
     "ReadableDataset",
+    "cross_validation_splits",
     "find_images",
     "has_boxes",
     "items_with_boxes",

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-__all__ = ["patient_folds", "patient_splits"]
+__all__ = ["cross_validation_splits", "patient_folds", "patient_splits"]
 
 
 def patient_folds(
@@ -67,3 +67,31 @@ def patient_splits(
         ValueError: When there are fewer patients than parts.
     """
     return [parts[fold] for fold in patient_folds(labels, patients, len(parts), seed)]
+
+
+def cross_validation_splits(
+    labels: Sequence[Sequence[int]], patients: Sequence[Hashable], num_folds: int = 5, seed: int = 0
+) -> list[list[str]]:
+    """
+    Return a named split for every image, once for each round of a cross-validation.
+
+    In round ``i`` fold ``i`` is for testing, the next one for validation, and the others are for training, so every
+    image is tested on once.
+
+    Args:
+        labels: zeros and ones, one row an image.
+        patients: patient of every image.
+        num_folds: number of folds and rounds, from 3.
+        seed: of the shuffle.
+
+    Returns:
+        for every round, split names of the images.
+
+    Raises:
+        ValueError: When there are fewer than three folds, or fewer patients than folds.
+    """
+    if num_folds < 3:
+        raise ValueError(f"num_folds must be at least 3, got {num_folds}.")
+    folds = patient_folds(labels, patients, num_folds, seed)
+    parts = ("test", "val", *("train",) * (num_folds - 2))
+    return [[parts[(fold - i) % num_folds] for fold in folds] for i in range(num_folds)]

@@ -6,7 +6,7 @@ import unittest
 
 import numpy as np
 
-from bundle.data.splits import patient_folds, patient_splits
+from bundle.data.splits import cross_validation_splits, patient_folds, patient_splits
 
 
 class TestPatientFolds(unittest.TestCase):
@@ -34,6 +34,14 @@ class TestPatientFolds(unittest.TestCase):
         share = {name: splits.count(name) / 200 for name in ("train", "val", "test")}
         self.assertAlmostEqual(share["train"], 0.6, delta=0.1)
         self.assertAlmostEqual(share["val"], 0.2, delta=0.1)
+
+    def test_every_image_is_tested_on_once(self):
+        rounds = np.array(cross_validation_splits(self.labels, self.patients, 4))
+        self.assertEqual(rounds.shape, (4, 200))
+        for name, times in (("test", 1), ("val", 1), ("train", 2)):
+            self.assertTrue(((rounds == name).sum(axis=0) == times).all(), name)
+        with self.assertRaisesRegex(ValueError, "num_folds must be at least 3, got 2"):
+            cross_validation_splits(self.labels, self.patients, 2)
 
     def test_too_few_patients(self):
         with self.assertRaisesRegex(ValueError, "3 folds need as many patients, got 2"):
