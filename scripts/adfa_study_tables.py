@@ -1,0 +1,158 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tables of docs/adfa.md from the runs that scripts/adfa_study.py left.
+
+    python scripts/adfa_study_tables.py DIR > tables.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from bundle.functional.conformal import conformal_threshold
+from bundle.metrics.anomaly import bootstrap_interval
+
+SETS = ("covid19", "brainmri", "busi_part")
+SCORES = ("max", "smoothed", "top 2 %", "top 5 %", "top 10 %", "top 25 %")
+Row = dict[str, Any]
+
+
+def cell(rows: list[Row], score: str, state: str = "chosen") -> str:
+    """Return the mean AUROC over seeds, the mean ends of its bootstrap intervals and the number of seeds."""
+    if not rows:
+        return "not run"
+    values, ends = [], []
+    for row in rows:
+        labels, scores = np.array(row["labels"]), np.array(row[state][score])
+        values.append(roc_auc_score(labels, scores))
+        ends.append(bootstrap_interval(labels, scores, roc_auc_score, 300))
+    low, high = np.mean(ends, axis=0)
+    return f"{np.mean(values):.3f} ({low:.2f} to {high:.2f})" + (f", {len(rows)} seeds" if len(rows) > 1 else "")
+
+
+def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    header = list(header)
+    rows = [header, ["---"] * len(header), *map(list, lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def select(rows: list[Row], name: str, method: str, normals: int | None = None, seed: int | None = None) -> list[Row]:
+    """Return the runs of one set and method."""
+    return [
+        row
+        for row in rows
+        if (row["set"], row["method"], row["normals"]) == (name, method, normals) and seed in (None, row["seed"])
+    ]
+
+
+def main_table(rows: list[Row], score: str) -> str:
+    """Return methods against sets, over all seeds."""
+    lines = []
+    for title, method, kind, state in (
+        ("PaDiM, smoothed maximum", "PaDiM", "smoothed", "chosen"),
+        (f"PaDiM, {score}", "PaDiM", score, "chosen"),
+        ("patch memory, smoothed maximum", "patch memory", "smoothed", "chosen"),
+        (f"patch memory, {score}", "patch memory", score, "chosen"),
+        ("ADFA, paper's setting, smoothed maximum", "paper", "smoothed", "chosen"),
+        (f"default before training, {score}", "default", score, "start"),
+        (f"**default**, {score}", "default", score, "chosen"),
+    ):
+        lines.append([title, *(cell(select(rows, name, method), kind, state) for name in SETS)])
+    return table(["method", *SETS], lines)
+
+
+def score_table(rows: list[Row]) -> str:
+    """Return, for each image score of the default, the validation and the test AUROC, means over seeds."""
+    lines = []
+    for score in SCORES:
+        line = [score]
+        for name in SETS:
+            runs = select(rows, name, "default")
+            picked = [next(c for c in row["curve"] if c["step"] == row["chosen_step"]) for row in runs]
+            test = [roc_auc_score(row["labels"], row["chosen"][score]) for row in runs]
+            line.append(f"{np.mean([c[score] for c in picked]):.3f} / {np.mean(test):.3f}" if runs else "not run")
+        lines.append(line)
+    return table(["score (validation / test)", *SETS], lines)
+
+
+def settings_table(rows: list[Row], score: str) -> str:
+    """Return every setting at seed 0, before and after training, under two scores."""
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows if "curve" in row):
+        line = [method]
+        for name in SETS:
+            runs = select(rows, name, method, seed=0)
+            parts = [
+                f"{np.mean([roc_auc_score(r['labels'], r[state][kind]) for r in runs]):.3f}"
+                for kind in ("smoothed", score)
+                for state in ("start", "chosen")
+                if runs
+            ]
+            step = f" at {runs[0]['chosen_step']}" if runs else ""
+            line.append(f"{parts[0]} → {parts[1]}; {parts[2]} → {parts[3]}{step}" if parts else "not run")
+        lines.append(line)
+    return table([f"setting (smoothed; {score}; start → chosen step)", *SETS], lines)
+
+
+def normals_table(rows: list[Row], score: str) -> str:
+    """Return the AUROC of the default against the number of normals, held-back ones included."""
+    counts = sorted({row["normals"] for row in rows if row["normals"]})
+    lines = [[str(n), *(cell(select(rows, name, "default", n), score) for name in SETS)] for n in counts]
+    lines.append(["all", *(cell(select(rows, name, "default", seed=0), score) for name in SETS)])
+    return table(["normals", *SETS], lines)
+
+
+def alarm_table(rows: list[Row], score: str) -> str:
+    """Return the observed share of false alarms among test normals against the promised one, all seeds pooled."""
+    lines = []
+    for rate in (0.1, 0.2, 0.3):
+        line = [f"{rate:.0%}"]
+        for name in SETS:
+            alarms: list[bool] = []
+            hits: list[bool] = []
+            for row in select(rows, name, "default"):
+                threshold = conformal_threshold(torch.tensor(row["held_back"][score]), rate)
+                for label, value in zip(row["labels"], row["chosen"][score], strict=True):
+                    (hits if label else alarms).append(value > threshold)
+            line.append(f"{np.mean(alarms):.0%} of {len(alarms)}; finds {np.mean(hits):.0%}" if alarms else "not run")
+        lines.append(line)
+    return table(["promised", *SETS], lines)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--score", default="top 2 %", choices=SCORES)
+    arguments = parser.parse_args()
+    rows = [json.loads(p.read_text()) for p in sorted(arguments.folder.glob("*.json")) if "seed" in p.stem]
+    score = arguments.score
+    print("### Methods\n\n" + main_table(rows, score))
+    print("### Image scores of the default\n\n" + score_table(rows))
+    print("### Settings, seed 0\n\n" + settings_table(rows, score))
+    print("### Few normals, seed 0\n\n" + normals_table(rows, score))
+    print("### False alarms\n\n" + alarm_table(rows, score))
+    extra = arguments.folder / "localization.json"
+    if extra.exists():
+        found = json.loads(extra.read_text())
+        lines = [
+            [name, f"{v['pixel_auroc']:.3f}", f"{v['pro']:.3f}", f"{v['heat_inside']:.2f}"] for name, v in found.items()
+        ]
+        print(
+            "### Lesions of busi_part\n\n"
+            + table(["map", "pixel AUROC", "PRO to 30 %", "heat inside / outside"], lines)
+        )
+
+
+if __name__ == "__main__":
+    main()
