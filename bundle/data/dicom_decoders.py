@@ -12,10 +12,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
-from pydicom.pixels.utils import get_expected_length
+from pydicom.pixels.utils import as_pixel_options, get_expected_length
 
 from bundle.data.dicom_files import frame_count, number
 from bundle.data.errors import UnreadableImageError
+from bundle.data.isolated_decoding import decode_isolated
 
 __all__ = ["codestream_size", "decode_frame"]
 
@@ -74,7 +75,13 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[np.ndarray, str, str]:
             raise UnreadableImageError("12-bit JPEG Extended needs the GPL-3.0 extra 'jpeg12' (pylibjpeg-libjpeg).")
     try:
         if syntax.is_encapsulated:
-            _check_codestream(dataset, index)
+            frame = get_frame(dataset.PixelData, index, number_of_frames=frame_count(dataset))
+            _check_codestream(dataset, frame)
+            if plugin == "gdcm":
+                options = {**as_pixel_options(dataset), "number_of_frames": 1}
+                options = {name: value for name, value in options.items() if isinstance(value, (int, str))}
+                stored, now = decode_isolated(str(syntax), plugin, frame, options)
+                return stored, now, f"{package} {version(package)}"
         elif len(dataset.PixelData) < get_expected_length(dataset):
             raise UnreadableImageError(
                 f"PixelData must hold {get_expected_length(dataset)} bytes, got {len(dataset.PixelData)}."
@@ -114,9 +121,9 @@ def codestream_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _check_codestream(dataset: Dataset, index: int) -> None:
+def _check_codestream(dataset: Dataset, frame: bytes) -> None:
     """Refuse a compressed frame of another size than the header's, before a decoder allocates it."""
-    size = codestream_size(get_frame(dataset.PixelData, index, number_of_frames=frame_count(dataset)))
+    size = codestream_size(frame)
     stated = int(number(dataset, "Rows")), int(number(dataset, "Columns"))
     if size is not None and size != stated:
         raise UnreadableImageError(f"Rows and Columns must be those of the codestream {size}, got {stated}.")

@@ -68,6 +68,15 @@ class TestDecodeFrame(unittest.TestCase):
         with self.assertRaisesRegex(UnreadableImageError, "decode as RLE Lossless, pylibjpeg-rle ended in PanicExcept"):
             RadiologyReader().get_data([str(self.path)])
 
+    def test_a_decoder_that_dies_takes_only_its_own_process_along(self):
+        healthy = Path(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))
+        content = healthy.read_bytes()
+        tables = content.index(b"\xff\xc4", content.index(b"\xff\xc3"))  # without its marker GDCM aborts
+        self.path.write_bytes(content[:tables] + b"\x44" + content[tables + 1 :])
+        with self.assertRaisesRegex(UnreadableImageError, "python-gdcm ended in DecoderEndedError"):
+            RadiologyReader().get_data([str(self.path)])
+        self.assertEqual(RadiologyReader().get_data([str(healthy)])[0].shape, (3, 100, 100))
+
     @unittest.skipIf(find_spec("libjpeg"), "the extra jpeg12 is installed")
     def test_twelve_bit_jpeg_names_the_extra(self):
         with self.assertRaisesRegex(UnreadableImageError, "needs the GPL-3.0 extra 'jpeg12'"):
