@@ -94,8 +94,9 @@ class AnomalyScored(MapTransform):
             heat = anomaly_heatmap(distances, image.shape[-2:], self.sigma).cpu()
             d["anomaly_score_raw"] = distances.amax().cpu()
             d["anomaly_score"] = mean_of_largest(distances, self.top_fraction) if self.top_fraction else heat.amax()
-            meta = {"meta": image.meta, "applied_operations": image.applied_operations}
-            d["heatmap"] = MetaTensor(heat, **meta) if isinstance(image, MetaTensor) else heat
+            if isinstance(image, MetaTensor):
+                heat = MetaTensor(heat, meta=image.meta, applied_operations=image.applied_operations)
+            d["heatmap"] = heat
         return d
 
 
