@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bundle.metrics.classification import class_aurocs
+
 __all__ = ["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"]
 
 
@@ -74,8 +76,10 @@ def compute_anomaly_metrics(
         raise ValueError(f"scores must be finite, {int((~np.isfinite(s)).sum())} of {len(s)} are not.")
     metrics: dict[str, Any] = {"normal": int((y == 0).sum()), "abnormal": int((y == 1).sum())}
     if metrics["normal"] and metrics["abnormal"]:
-        for name, figure in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
-            metrics[name] = (float(figure(y, s)), *bootstrap_interval(y, s, figure, seed=seed))
+        auroc = bootstrap_interval(y, s, _fast_auroc, seed=seed)
+        metrics["auroc"] = (float(roc_auc_score(y, s)), *auroc)
+        precision = bootstrap_interval(y, s, average_precision_score, seed=seed)
+        metrics["average_precision"] = (float(average_precision_score(y, s)), *precision)
     else:
         kind = "abnormal" if metrics["normal"] else "normal"
         metrics["note"] = f"No AUROC: the list has no {kind} image."
@@ -87,6 +91,11 @@ def compute_anomaly_metrics(
         if metrics["normal"]:
             metrics["specificity"] = float((~called[y == 0]).mean())
     return metrics
+
+
+def _fast_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return what scikit-learn's ``roc_auc_score`` returns, ten times faster: the bootstrap asks a thousand times."""
+    return float(class_aurocs(scores[:, None], labels[:, None])[0])
 
 
 def summarize_anomaly(results: Sequence[Any], threshold: float | None = None) -> dict[str, Any]:
