@@ -101,7 +101,7 @@ def read_calibration(path: str | Path, weights: str | Path | None = None) -> dic
         known = content["weights_sha256"]
         if not content["scores"]:
             raise KeyError("scores")
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{source.name}' is no calibration: {error}.") from None
     if weights is not None and file_sha256(weights) != known:
         raise ValueError(f"'{source.name}' belongs to other weights than '{Path(weights).name}'; calibrate again.")

@@ -150,12 +150,12 @@ def _from_json(path: Path) -> dict:
         raise ValueError(f"'{path.name}' must be a MONAI data list, it is not JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         raise ValueError(f"'{path.name}' must be a MONAI data list with a list 'training'.")
-    lists = {name: [dict(i) for i in content.get(name, [])] for name in ("training", "test")}
+    lists: dict[str, list[Item]] = {"training": [], "test": []}
     for name, items in lists.items():
-        for number, item in enumerate(items):
-            if "image" not in item:
+        for number, item in enumerate(content.get(name, [])):
+            if not isinstance(item, dict) or "image" not in item:
                 raise ValueError(f"'{path.name}' {name}[{number}]: needs an 'image'.")
-            item.setdefault("label", 0)
+            items.append({"label": 0, **item})
     return lists
 
 
