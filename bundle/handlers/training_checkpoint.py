@@ -22,7 +22,8 @@ def save_atomically(content: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(content, temporary)
+        with temporary.open("wb") as file:  # given a name, PyTorch writes it into the file, whose hash then differs
+            torch.save(content, file)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,20 +2,111 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
+from ignite.engine import Engine
 from monai.data import MetaTensor
 
+from bundle.handlers import CalibrationWriter, ResultsHandler
 from bundle.handlers.results import image_result
 
 
+def _item(name: str = "a.png", score: float = 1.0, label: int = 0, **more) -> dict:
+    image = MetaTensor(torch.zeros(3, 4, 4), meta={"filename_or_obj": f"/data/{name}"})
+    heat = torch.full((1, 4, 4), score)
+    return {"image": image, "key": Path(name).stem, "label": label, "anomaly_score": score, "heatmap": heat, **more}
+
+
+class _Writer:
+    def __init__(self):
+        self.added, self.failed, self.metrics = [], [], None
+
+    def add(self, result):
+        self.added.append((result.key, result.anomaly_score, result.heatmap.shape, result.image))
+
+    def fail(self, source, reason):
+        self.failed.append((Path(source).name, reason))
+
+    def close(self, metrics, figures):
+        self.metrics = metrics
+
+
+def _evaluate(handler, batches: list[list[dict]]) -> Engine:
+    """Run an engine whose output is what post-processing leaves: lists of items."""
+
+    def step(engine, batch):
+        engine.state.batch = batch
+        return batch
+
+    engine = Engine(step)
+    handler.attach(engine)
+    engine.run(batches)
+    return engine
+
+
 class TestImageResult(unittest.TestCase):
-    def test_a_frame_names_its_file(self):
-        meta = {"filename_or_obj": "scans/loop.dcm#frame=7", "frame": 7, "subject": ""}
-        result = image_result({"image": MetaTensor(torch.zeros(3, 4, 5), meta=meta), "key": "000001_f0007"})
-        self.assertEqual((result.source, result.frame, result.subject), (Path("scans/loop.dcm"), 7, None))
+    def test_takes_what_is_there(self):
+        item = _item("x.y.png", 2.0, torch.tensor(1), p_value=0.1, abnormal=True, anomaly_score_raw=torch.tensor(3.0))
+        result = image_result(item)
+        self.assertEqual((result.key, result.source, result.frame), ("x.y", Path("/data/x.y.png"), 0))
+        self.assertEqual((result.label, result.anomaly_score, result.p_value, result.abnormal), (1, 2.0, 0.1, True))
+        self.assertEqual(result.extra, {"anomaly_score_raw": 3.0})
+        self.assertEqual((result.heatmap.shape, result.heatmap.dtype), ((4, 4), np.float32))
+
+    def test_an_item_with_nothing_but_an_image(self):
+        result = image_result({"image": _item()["image"]})
+        self.assertEqual((result.key, result.label, result.anomaly_score, result.heatmap), ("a", None, None, None))
+
+
+class TestResultsHandler(unittest.TestCase):
+    def test_hands_over_results_failures_and_figures(self):
+        writer = _Writer()
+        loader = SimpleNamespace(failures=[("/data/cut.png", "is cut off")])
+        refusals = [SimpleNamespace(source=Path("/data/notes.txt"), reason="is no image")]
+        handler = ResultsHandler(
+            writer, loader=loader, refusals=refusals, summarize=lambda results: {"images": len(results)}
+        )
+        _evaluate(handler, [[_item("a.png"), _item("b.png", 2.0)], [_item("c.png", 3.0)]])
+        self.assertEqual([(key, score) for key, score, *_ in writer.added], [("a", 1), ("b", 2), ("c", 3)])
+        self.assertEqual(writer.added[0][2], (4, 4))
+        self.assertEqual(writer.failed, [("notes.txt", "is no image"), ("cut.png", "is cut off")])
+        self.assertEqual(writer.metrics, {"images": 3})
+        self.assertTrue(all(result.heatmap is None for result in handler.results))  # memory stays flat
+
+    def test_pictures_come_from_the_reader(self):
+        for planes, shape in (
+            (np.zeros((1, 4, 5)), (4, 5)),
+            (np.zeros((3, 4, 5)), (4, 5)),
+            (np.eye(3)[:, :, None], (3, 1, 3)),
+        ):
+            writer = _Writer()
+            reader = SimpleNamespace(read=lambda name: name, get_data=lambda image, planes=planes: (planes, {}))
+            _evaluate(ResultsHandler(writer, reader), [[_item()]])
+            self.assertEqual(writer.added[0][3].shape, shape)
+
+    def test_nothing_readable_is_an_error_after_the_files_are_written(self):
+        writer, loader = _Writer(), SimpleNamespace(failures=[("a", "is empty"), ("b", "is cut off")])
+        with self.assertRaisesRegex(ValueError, "none of 2 images can be read, first: is empty"):
+            ResultsHandler(writer, loader=loader).finish(Engine(lambda *_: None))
+        self.assertEqual((len(writer.failed), writer.metrics), (2, {}))
+
+
+class TestCalibrationWriter(unittest.TestCase):
+    def test_only_normals_calibrate(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path, weights = Path(folder) / "calibration.json", Path(folder) / "model.pt"
+            weights.write_bytes(b"")
+            items = [[_item(score=1.0), _item(score=9.0, label=1)], [_item(score=3.0), _item(score=2.0)]]
+            writer = CalibrationWriter(path, weights, 0.5)
+            _evaluate(writer, items)
+            content = json.loads(path.read_text())
+        self.assertEqual((content["scores"], content["threshold"], content["heat_low"]), ([1, 2, 3], 2, 2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from bundle.handlers import EpochSeeder, TrainingCheckpoint
+from bundle.handlers.training_checkpoint import save_atomically
+
+
+class CheckpointTestCase(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        self.checkpoint, self.best = self.root / "checkpoint.pt", self.root / "model.pt"
+
+    def run_epochs(self, epochs: int, figures: list[float] | None, resume: bool = False) -> nn.Module:
+        """Run a trainer that adds 1 to a weight in each epoch, ``figures`` being the metric from epoch 0 on."""
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(network.weight)
+        trainer = Engine(lambda *_: network.weight.data.add_(1))
+        trainer.state.max_epochs = epochs
+        evaluator = None
+        if figures is not None:
+            evaluator = SimpleNamespace(state=SimpleNamespace(metrics={}, key_metric_name="figure"))
+
+            def validate(engine):
+                evaluator.state.metrics["figure"] = figures[engine.state.epoch]
+
+            trainer.add_event_handler(Events.STARTED, validate)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+        handler = TrainingCheckpoint(self.checkpoint, self.best, {"network": network}, evaluator, resume)
+        handler.attach(trainer)
+        trainer.run([0], max_epochs=epochs, epoch_length=1)
+        return network
+
+    def best_weight(self) -> float:
+        return torch.load(self.best, weights_only=True)["weight"].item()
+
+
+class TestTrainingCheckpoint(CheckpointTestCase):
+    def test_keeps_the_best_network(self):
+        self.run_epochs(4, [0.1, 0.5, 0.9, 0.9, 0.2])
+        self.assertEqual(self.best_weight(), 2)  # the first of two equal ones
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.assertEqual((state["best_epoch"], state["best_metric"], state["network"]["weight"].item()), (2, 0.9, 4))
+        self.assertEqual({p.name for p in self.root.iterdir()}, {"checkpoint.pt", "model.pt"})
+
+    def test_the_untrained_network_can_be_the_best(self):
+        self.run_epochs(2, [0.9, 0.5, 0.6])
+        self.assertEqual(self.best_weight(), 0)
+
+    def test_a_resumed_run_goes_on_and_remembers_the_best(self):
+        self.run_epochs(2, [0.1, 0.9, 0.2])
+        network = self.run_epochs(4, [0, 0, 0.2, 0.8, 0.3], resume=True)
+        self.assertEqual(network.weight.item(), 4)
+        self.assertEqual(self.best_weight(), 1)
+        network = self.run_epochs(5, [0, 0, 0, 0, 0.3, 0.95], resume=True)
+        self.assertEqual((network.weight.item(), self.best_weight()), (5, 5))
+
+    def test_without_resume_it_starts_anew(self):
+        self.run_epochs(2, [0.1, 0.9, 0.2])
+        self.assertEqual(self.run_epochs(1, [0.1, 0.2]).weight.item(), 1)
+
+    def test_without_an_evaluator_it_keeps_the_last(self):
+        self.run_epochs(3, None)
+        self.assertEqual(self.best_weight(), 3)
+
+    def test_a_checkpoint_of_another_network_is_one_line(self):
+        save_atomically({"network": {"other": torch.ones(1)}, "trainer": {}}, self.checkpoint)
+        with self.assertRaisesRegex(ValueError, "cannot resume from 'checkpoint.pt': .*Was it written with") as caught:
+            self.run_epochs(2, None, resume=True)
+        self.assertNotIn("\n", str(caught.exception))
+        self.checkpoint.write_text("cut off")
+        with self.assertRaisesRegex(ValueError, "cannot resume from 'checkpoint.pt'"):
+            self.run_epochs(2, None, resume=True)
+
+    def test_needs_a_network(self):
+        with self.assertRaisesRegex(ValueError, r"save_dict must hold 'network', got \['net'\]"):
+            TrainingCheckpoint(self.checkpoint, self.best, {"net": nn.Identity()})
+
+
+class TestSaveAtomically(CheckpointTestCase):
+    def test_a_failed_write_leaves_the_old_file(self):
+        save_atomically({"a": 1}, self.root / "new" / "file.pt")
+        with self.assertRaises(Exception):  # noqa: B017 pickle's error depends on the Python version
+            save_atomically({"a": lambda: 0}, self.root / "new" / "file.pt")
+        self.assertEqual(torch.load(self.root / "new" / "file.pt"), {"a": 1})
+        self.assertEqual(len(list((self.root / "new").iterdir())), 1)
+
+
+class TestEpochSeeder(unittest.TestCase):
+    def draws(self, seed: int, start: int) -> list[float]:
+        out = []
+        engine = Engine(lambda *_: out.append(torch.rand(()).item()))
+        transform = SimpleNamespace(seeds=[])
+        transform.set_random_state = lambda seed: transform.seeds.append(seed)
+        EpochSeeder(seed, transform).attach(engine)
+        engine.load_state_dict({"epoch_length": 1, "max_epochs": 3, "iteration": start})
+        engine.run([0])
+        self.assertEqual(len(set(transform.seeds)), 3 - start)
+        return out
+
+    def test_an_epoch_draws_the_same_wherever_the_run_began(self):
+        whole = self.draws(0, 0)
+        self.assertEqual(len(set(whole)), 3)
+        self.assertEqual(self.draws(0, 1), whole[1:])
+        self.assertNotEqual(self.draws(1, 0), whole)
+
+
+if __name__ == "__main__":
+    unittest.main()
