@@ -52,6 +52,10 @@ class PatchDescriptor(nn.Module):
         self.stride, self.pool_size = stride, pool_size
         self.splits = [*in_channels, 2]  # the last two are the coordinates
         self.out_channels = total // 4 if out_channels is None else (out_channels or total - 2)
+        self.register_buffer("feature_mean", torch.zeros(total - 2))
+        self.register_buffer("feature_matrix", torch.eye(total - 2))  # the identity until it is whitened
+        self.feature_mean: torch.Tensor
+        self.feature_matrix: torch.Tensor
         self.pool = nn.AvgPool2d(pool_size, 1, pool_size // 2)
         self.projection = nn.Conv2d(total, self.out_channels, 1)
         self.attention = AdaptiveChannelAttention(self.out_channels, attention_weight)
@@ -61,7 +65,11 @@ class PatchDescriptor(nn.Module):
     @torch.no_grad()
     def whiten(self, mean: torch.Tensor, covariance: torch.Tensor, shrinkage: float = 0.1) -> None:
         """
-        Start the projection as a whitening of normal features, a departure from the paper's random start.
+        Start from whitened normal features, a departure from the paper's random start.
+
+        The whitening stays fixed and the projection after it learns: with one learning rate for all weights, a step on
+        a projection of raw features, which are strongly correlated, is so much larger in some directions than in others
+        that it destroys the start.
 
         Fewer output than input channels take a random orthonormal part of the whitened features, scaled so that
         distances keep their size. The coordinates start without weight.
@@ -77,15 +85,17 @@ class PatchDescriptor(nn.Module):
         channels, width = len(mean), self.out_channels
         if width > channels:
             raise ValueError(f"descriptor_channels must be at most {channels} to start whitened, got {width}.")
-        matrix = whitening_matrix(covariance, shrinkage)
-        if width < channels:
-            basis = nn.init.orthogonal_(torch.empty(width, channels)).to(matrix)
-            matrix = (channels / width) ** 0.5 * basis @ matrix
+        self.feature_mean.copy_(mean)
+        self.feature_matrix.copy_(whitening_matrix(covariance, shrinkage))
         self.projection.weight.zero_()
-        self.projection.weight[:, :channels, 0, 0] = matrix
+        if width < channels:
+            start = (channels / width) ** 0.5 * nn.init.orthogonal_(torch.empty(width, channels))
+        else:
+            start = torch.eye(channels)
+        self.projection.weight[:, :channels, 0, 0] = start.to(self.projection.weight)
         bias = self.projection.bias
         assert bias is not None
-        bias.copy_(-matrix @ mean)
+        bias.zero_()
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """
@@ -96,15 +106,19 @@ class PatchDescriptor(nn.Module):
             patch features, shape ``(B, D', H_0 / stride, W_0 / stride)``.
         """
         h, w = maps[0].shape[-2] // self.stride, maps[0].shape[-1] // self.stride
-        weights = self.projection.weight.split(self.splits, dim=1)
+        channels = self.feature_matrix.shape[0]
+        weight = self.projection.weight[:, :channels, 0, 0] @ self.feature_matrix  # of the features as they are
+        bias = self.projection.bias
+        assert bias is not None
+        weights = weight[:, :, None, None].split(self.splits[:-1], dim=1)
         rows = torch.linspace(-1, 1, h, device=maps[0].device, dtype=maps[0].dtype)
         columns = torch.linspace(-1, 1, w, device=maps[0].device, dtype=maps[0].dtype)
         grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)]).unsqueeze(0)  # (1, 2, H, W)
-        x = F.conv2d(grid, weights[-1], self.projection.bias)
-        for feature_map, weight in zip(maps, weights, strict=False):
+        x = F.conv2d(grid, self.projection.weight[:, channels:], bias - weight @ self.feature_mean)
+        for feature_map, part in zip(maps, weights, strict=False):
             pooled = self.pool(feature_map)
             pooled = resized_map(pooled, [h, w]) if pooled.shape[-2] > h else pooled
-            x = x + resized_map(F.conv2d(pooled, weight), [h, w])
+            x = x + resized_map(F.conv2d(pooled, part), [h, w])
         return self.attention(x)
 
 
