@@ -19,7 +19,9 @@ _SIZES = {"nodule": (0.025, 0.05), "mass": (0.07, 0.13)}
 _CONTRASTS = {"nodule": (0.22, 0.38), "mass": (0.2, 0.35), "effusion": (0.25, 0.4)}
 
 
-def insert_lesion(image: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def insert_lesion(
+    image: np.ndarray, kind: str, rng: np.random.Generator, lungs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Return a radiograph with one inserted lesion, and the lesion's box.
 
@@ -32,6 +34,7 @@ def insert_lesion(image: np.ndarray, kind: str, rng: np.random.Generator) -> tup
         image: display values 0..1, white is dense, shape ``(H, W)``; an upright frontal radiograph.
         kind: one of ``INSERTED_KINDS``.
         rng: place, size, contrast and texture come from it alone.
+        lungs: where the lungs are, boolean, shape ``(H, W)``; found by their darkness if ``None``.
 
     Returns:
         display values 0..1, float32, shape ``(H, W)``; and the box around all that is at least a quarter as dense as
@@ -44,7 +47,10 @@ def insert_lesion(image: np.ndarray, kind: str, rng: np.random.Generator) -> tup
         raise ValueError(f"kind must be one of {list(INSERTED_KINDS)}, got '{kind}'.")
     if image.ndim != 2:
         raise ValueError(f"image must be of shape (H, W), got {image.shape}.")
-    lung = _lung(image, right=bool(rng.integers(2)))
+    right = bool(rng.integers(2))
+    lung = (
+        _lung(image, right) if lungs is None else lungs & ((np.arange(image.shape[1]) >= image.shape[1] / 2) == right)
+    )
     density = _effusion(lung, rng) if kind == "effusion" else _ball(lung, _SIZES[kind], rng)
     texture = ndimage.gaussian_filter(rng.standard_normal(image.shape), 0.01 * min(image.shape))
     density = density * (1 + 0.1 * texture / texture.std())
