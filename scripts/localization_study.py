@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure localization from image labels alone: plain maps, multi-scale maps, and attention mining.
 
-Two benchmarks, each on EfficientNet-Lite0 with its packaged ImageNet weights; the stages to the first tap of stride 16
-are frozen and their features computed once, the last stage and everything above it are trained:
+Two benchmarks, each on the taps of EfficientNet-Lite0 with its packaged ImageNet weights, computed once. Trained is
+everything above them, the aggregation and the class branches, and with ``--train_last`` the last stage too:
 
 - ``busi``: breast ultrasound (folders normal, benign, malignant, masks). Three branches, lesion, benign and malignant;
   the masks' boxes serve for evaluation only; a fixed split by image, 60 % for training.
@@ -19,6 +19,7 @@ Rows are appended to a JSON lines file as they finish; started again, the script
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import random
@@ -26,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,12 +41,13 @@ from torch import nn
 
 from bundle.data.boxes import box_of_mask
 from bundle.data.inserted_lesions import INSERTED_KINDS, insert_lesion
+from bundle.functional.boxes import boxes_from_heatmaps
+from bundle.functional.erasure import erased_logits
+from bundle.functional.heatmaps import mined_heatmaps
 from bundle.handlers.attention_mining import AttentionMiningHandler
-from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.losses.knowledge_preservation import KnowledgePreservationLoss
 from bundle.metrics.localization import (
     compute_localization_accuracy,
-    compute_max_box_accuracy,
     compute_mean_iou,
     compute_pointing_game,
 )
@@ -53,6 +55,7 @@ from bundle.networks.nets.msa_resnet import EfficientNetLiteMSA
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 STEPS = 3
+PENULTIMATE, LAST = 112, 320  # channels of the two taps
 MODES = ("none", "vanilla", "full")  # of knowledge preservation
 
 
@@ -113,28 +116,52 @@ def load_inserted(folder: Path, size: int, repeats: int = 2) -> Benchmark:
     return Benchmark(INSERTED_KINDS, parts["train"], parts["test"])
 
 
+class Head(nn.Module):
+    """
+    The part of the network above the taps, on both taps packed into one tensor.
+
+    Args:
+        whole: the network whose aggregation and class branches it has.
+        side: rows and columns of the penultimate tap.
+        start: whose last stage it takes over and trains; ``None`` leaves the last tap as packed.
+    """
+
+    def __init__(self, whole: EfficientNetLiteMSA, side: int, start: nn.Module | None = None) -> None:
+        super().__init__()
+        self.aggregation, self.classifier, self.side = whole.aggregation, whole.classifier, side
+        self.last = None if start is None else copy.deepcopy(start.last)
+        self.fixed_statistics = False  # of the batches; while mining they stay those of the frozen copy
+
+    def train(self, mode: bool = True) -> Head:
+        """Switch the mode, but for fixed statistics."""
+        super().train(mode)
+        for module in self.modules() if self.fixed_statistics else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the class activation maps of packed taps, shape ``(B, C, h, w)``."""
+        large, small = self.side, (self.side + 1) // 2
+        penultimate, last = x.split([PENULTIMATE * large**2, LAST * small**2], dim=1)
+        penultimate, last = (
+            penultimate.unflatten(1, (PENULTIMATE, large, large)),
+            last.unflatten(1, (LAST, small, small)),
+        )
+        return self.classifier(self.aggregation(penultimate, last if self.last is None else self.last(penultimate)))
+
+
 @torch.no_grad()
-def with_features(samples: list[Sample], trunk: nn.Module) -> list[dict]:
-    """Return data list items whose image is the frozen feature map of the penultimate stage, computed once."""
+def with_taps(samples: list[Sample], network: EfficientNetLiteMSA) -> list[dict]:
+    """Return data list items whose image is the packed pair of frozen taps, computed once."""
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     items = []
     for sample in samples:
         image = (torch.from_numpy(sample.image)[None].repeat(3, 1, 1) - mean[:, None, None]) / deviation[:, None, None]
-        items.append({"image": trunk(image[None])[0], "label": torch.tensor(sample.labels), "key": sample.key})
+        penultimate = network.penultimate(network.shallow(image[None]))
+        packed = torch.cat([penultimate.flatten(), network.last(penultimate).flatten()])
+        items.append({"image": packed, "label": torch.tensor(sample.labels), "key": sample.key})
     return items
-
-
-def make_network(num_classes: int, start: nn.Module | None = None, **kwargs: Any) -> nn.Module:
-    """Return the network that starts where the cached features end, with what ``start`` has of it."""
-    network = EfficientNetLiteMSA(num_classes, **kwargs)
-    network.shallow, network.penultimate = nn.Identity(), nn.Identity()
-    network.to(memory_format=torch.channels_last)  # a third faster on a CPU
-    if start is not None:
-        own = network.state_dict()
-        network.load_state_dict(
-            {k: v for k, v in start.state_dict().items() if k in own and v.shape == own[k].shape}, False
-        )
-    return network
 
 
 def train(
@@ -146,7 +173,8 @@ def train(
     measure: Callable[[int], None] | None = None,
 ) -> None:
     """Train in place with a stock trainer; with a mode of knowledge preservation, mine, ``epochs`` epochs a step."""
-    loss = KnowledgePreservationLoss(network, ("last", "aggregation", "classifier"), mode or "none")
+    layers = ("aggregation", "classifier") if network.last is None else ("last", "aggregation", "classifier")
+    loss = KnowledgePreservationLoss(network, layers, mode or "none")
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs * (STEPS if mode else 1),
@@ -168,12 +196,10 @@ def evaluate(network: nn.Module, benchmark: Benchmark, items: list[dict], steps:
     """Return one row of figures for each class of the test images, from maps mined in ``steps`` steps at inference."""
     network.eval()
     size = benchmark.test[0].image.shape
-    inferer = AttentionMiningInferer(steps)
-    batches = [torch.stack([x["image"] for x in items[i : i + 32]]) for i in range(0, len(items), 32)]
-    results = [inferer(batch, network) for batch in batches]
-    out = {k: torch.cat([r[k] for r in results]) for k in ("probability", "heatmap", "boxes", "scores")}
-    boxes, scores = out["boxes"] * (size[0] / items[0]["image"].shape[-1]), out["scores"]
-    enlarged = F.interpolate(out["heatmap"], scale_factor=4.0, mode="bilinear")
+    raw = network(torch.stack([item["image"] for item in items]))
+    probability, (_, _, heatmap) = erased_logits(raw).sigmoid(), mined_heatmaps(raw, steps)  # as the inferer does
+    boxes, scores = boxes_from_heatmaps(heatmap, size)
+    enlarged = F.interpolate(heatmap, scale_factor=4.0, mode="bilinear")
     cell = size[0] / enlarged.shape[-1]
     flat = enlarged.flatten(2).argmax(dim=-1)  # (N, C)
     points = torch.stack([flat % enlarged.shape[-1], flat // enlarged.shape[-1]], dim=-1) * cell + cell / 2
@@ -183,7 +209,6 @@ def evaluate(network: nn.Module, benchmark: Benchmark, items: list[dict], steps:
         truths = [benchmark.test[i].boxes[c] for i in chosen]
         found = [boxes[i, c][scores[i, c] > 0] for i in chosen]
         accuracy = compute_localization_accuracy(found, truths, THRESHOLDS)
-        fits = compute_max_box_accuracy([enlarged[i, c].numpy() for i in chosen], [t / cell for t in truths])
         rows.append(
             {
                 "class": name,
@@ -192,24 +217,21 @@ def evaluate(network: nn.Module, benchmark: Benchmark, items: list[dict], steps:
                 **{f"afp@{t}": accuracy[t].average_false_positives for t in THRESHOLDS},
                 "mean_iou": compute_mean_iou(found, truths),
                 "pointing": compute_pointing_game(points[chosen, c], truths),
-                "max_box_acc": float(np.mean(list(fits.values()))),
-                "auroc": roc_auc_score([s.labels[c] for s in benchmark.test], out["probability"][:, c]),
+                "auroc": roc_auc_score([s.labels[c] for s in benchmark.test], probability[:, c]),
             }
         )
     return rows
 
 
-def run(
-    name: str, benchmark: Benchmark, path: Path, seeds: int, epochs: tuple[int, int, int, int], rate: float
-) -> None:
+def run(name: str, benchmark: Benchmark, path: Path, args: argparse.Namespace) -> None:
     """Train and measure every method for every seed that ``path`` does not hold yet."""
     done = (
         {(r["seed"], r["method"]) for r in map(json.loads, path.read_text().splitlines())} if path.exists() else set()
     )
     classes = len(benchmark.classes)
     whole = EfficientNetLiteMSA(classes).eval()
-    trunk = nn.Sequential(whole.shallow, whole.penultimate)
-    items, test = with_features(benchmark.train, trunk), with_features(benchmark.test, trunk)
+    items, test = with_taps(benchmark.train, whole), with_taps(benchmark.test, whole)
+    side = -(-benchmark.test[0].image.shape[0] // 16)
 
     def record(seed: int, method: str, network: nn.Module, steps: int) -> None:
         if (seed, method) in done:
@@ -223,29 +245,28 @@ def run(
         record(seed, f"{mode} t={steps}", network, steps)
 
     methods = ["CAM", "MSA", *(f"{mode} t={STEPS}" for mode in MODES)]
-    for seed in range(seeds):
+    for seed in range(args.seeds):
         if all((seed, method) in done for method in methods):
             continue
         torch.manual_seed(seed)
-        cam = make_network(classes, aggregate=False)
-        train(cam, items, epochs[0], rate)
+        cam = Head(EfficientNetLiteMSA(classes, aggregate=False), side, whole if args.train_last else None)
+        train(cam, items, args.epochs[0], args.rate)
         record(seed, "CAM", cam, 1)
-        head = make_network(classes, start=cam, frozen=("last",))
-        train(head, items, epochs[1], 3 * rate)
-        msa = make_network(classes, start=head)
-        train(msa, items, epochs[2], rate)
+        msa = Head(EfficientNetLiteMSA(classes), side, cam if args.train_last else None)
+        train(msa, items, args.epochs[1], args.rate)
         for steps in range(1, STEPS + 1):
             record(seed, "MSA" if steps == 1 else f"MSA, T={steps} at inference", msa, steps)
         for mode in MODES:
             if (seed, f"{mode} t={STEPS}") not in done:
                 torch.manual_seed(100 + seed)
-                mined = make_network(classes, start=msa, fixed_statistics=True)
-                train(mined, items, epochs[3], 0.3 * rate, mode, partial(record_step, seed, mode, mined))
+                mined = copy.deepcopy(msa)
+                mined.fixed_statistics = True
+                train(mined, items, args.epochs[2], 0.3 * args.rate, mode, partial(record_step, seed, mode, mined))
 
 
 def report(paths: list[Path]) -> None:
     """Print one Markdown table for each benchmark: mean and standard deviation over the seeds, all classes together."""
-    columns = [f"acc@{t}" for t in THRESHOLDS] + ["afp@0.3", "mean_iou", "pointing", "max_box_acc", "auroc"]
+    columns = [f"acc@{t}" for t in THRESHOLDS] + ["afp@0.3", "mean_iou", "pointing", "auroc"]
     for path in paths:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for kind in [None, *dict.fromkeys(row["class"] for row in rows)]:
@@ -270,11 +291,10 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="the benchmark's images")
     parser.add_argument("--rows", nargs="+", type=Path, required=True, help="JSON lines file of the results")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=192, help="side of the square the images are resized to")
-    parser.add_argument(
-        "--epochs", type=int, nargs=4, default=(6, 1, 3, 1), help="CAM, MSA head, MSA, each mining step"
-    )
-    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate of Adam")
+    parser.add_argument("--size", type=int, default=256, help="side of the square the images are resized to")
+    parser.add_argument("--epochs", type=int, nargs=3, default=(12, 8, 2), help="of CAM, MSA and each mining step")
+    parser.add_argument("--train_last", action="store_true", help="train the last stage of the trunk too")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of Adam")
     args = parser.parse_args()
     logging.getLogger("ignite").setLevel(logging.WARNING)
     if args.benchmark == "report":
@@ -282,7 +302,7 @@ def main() -> None:
     else:
         load = {"busi": load_busi, "inserted": load_inserted}[args.benchmark]
         benchmark = load(args.folder, args.size)
-        run(args.benchmark, benchmark, args.rows[0], args.seeds, tuple(args.epochs), args.rate)
+        run(args.benchmark, benchmark, args.rows[0], args)
 
 
 if __name__ == "__main__":
