@@ -53,13 +53,13 @@ def start(data: Path, output_dir: Path, resume: bool = False, pause: float = 0) 
 
 
 def finish(process: subprocess.Popen) -> None:
-    output = process.communicate(timeout=120)[0].decode()
+    output = process.communicate(timeout=600)[0].decode()
     assert process.returncode == 0, output[-2000:]
 
 
 def kill_after(process: subprocess.Popen, checkpoint: Path, epoch: int) -> int:
     """Kill a run once its checkpoint says that an epoch is done, and return that epoch."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     done = 0
     while done < epoch and time.monotonic() < deadline and process.poll() is None:
         if checkpoint.is_file():

@@ -51,7 +51,7 @@ def run_outside(task: str, **settings) -> subprocess.CompletedProcess:
     for name, value in {**SMALL, **settings}.items():
         command += [f"--{name}", str(value).replace(" ", "")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def write_pictures(folder: Path, count: int, seed: int, blot: bool = False) -> None:
