@@ -6,7 +6,7 @@ Read thousands of damaged DICOM files and account for every one: read, skipped o
 Bytes are flipped, files cut off, elements deleted, sizes changed, all from a seed. Each file is read in a child process
 with a limit on time and on memory beyond what the imports take.
 
-Usage: python scripts/fuzz_reading.py --count 5000 [--seed 0] [--keep DIR] [--model_dir DIR]
+Usage: python scripts/fuzz_reading.py --count 5000 [--seed 0] [--keep DIR] [--model_dir DIR [overrides]]
 """
 
 from __future__ import annotations
@@ -134,13 +134,13 @@ class Child:
         return word, float("nan")
 
 
-def infer_all(folder: Path, model_dir: Path, output_dir: Path, seconds: float) -> tuple[int, int]:
+def infer_all(folder: Path, model_dir: Path, output_dir: Path, seconds: float, overrides: list[str]) -> tuple[int, int]:
     """Run the whole inference over a folder; return how many files are missing from its tables, and the exit status."""
     command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
     command += ["--input", str(folder), "--model_dir", str(model_dir), "--output_dir", str(output_dir)]
     # one image a batch, read in another process, so that the loader's time limit is one a file
     command += ["--frames", "first", "--formats", "['csv']", "--batch_size", "1"]
-    command += ["--num_workers", "1", "--dataloader::timeout", str(seconds)]
+    command += ["--num_workers", "1", "--dataloader::timeout", str(seconds), *overrides]
     status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     named: Counter[str] = Counter()
     for table, column in (("predictions.csv", "source"), ("failures.csv", "file")):
@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder that keeps the damaged files, for a run of inference")
     parser.add_argument("--model_dir", type=Path, help="trained ADFA; then the whole inference runs over the files too")
-    args = parser.parse_args()
+    args, overrides = parser.parse_known_args()
 
     sources = source_files()
     with tempfile.TemporaryDirectory() as scratch:
@@ -192,7 +192,7 @@ def main() -> int:
             return results
 
         if args.model_dir is not None:
-            inferred = infer_all(folder, args.model_dir, Path(scratch) / "results", args.seconds)
+            inferred = infer_all(folder, args.model_dir, Path(scratch) / "results", args.seconds, overrides)
         else:
             inferred = (0, 0)
 
