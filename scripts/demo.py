@@ -28,6 +28,20 @@ def run_workflow(task: str, **settings: Any) -> None:
     run(args_file=f"configs/args_adfa_{task}.yaml", **settings)
 
 
+def check_has_test_images(data: Path) -> None:
+    """End with one line, before minutes of training, where nothing could be evaluated."""
+    from bundle.data import AnomalyDataList
+
+    try:
+        test = AnomalyDataList(data).test
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if not test:
+        sys.exit(
+            f"error: '{data.name}' has no test images; use folders train/good, test/good and test/<anything else>."
+        )
+
+
 def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: int) -> None:
     """Make phantoms if there is no data set, train, evaluate, and print where the report is."""
     start = time.monotonic()
@@ -40,6 +54,7 @@ def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: i
         print("making synthetic radiographs and ultrasound images ...", flush=True)
         write_phantoms(data)
         notes.insert(0, SYNTHETIC)
+    check_has_test_images(data)
     shared = {
         "dataset_dir": str(data),
         "output_dir": str(output_dir),

@@ -1,0 +1,52 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+def run(*args):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, args)], capture_output=True, text=True)
+
+
+class TestDemo(unittest.TestCase):
+    def test_own_images_from_end_to_end(self):
+        rng = np.random.default_rng(0)
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for place, count in (("train/good", 6), ("test/good", 2), ("test/lesion", 2)):
+                (root / place).mkdir(parents=True)
+                for i in range(count):
+                    Image.fromarray(rng.integers(0, 255, (40, 40)).astype(np.uint8)).save(root / place / f"{i}.png")
+            out = root / "out"
+            done = run("--dataset_dir", root, "--output_dir", out, "--side", 64, "--epochs", 1)
+            self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+            self.assertIn("AUROC: ", done.stdout)
+            self.assertNotIn("synthetic", (out / "report.html").read_text())
+
+    def test_missing_data_is_one_line(self):
+        done = run("--dataset_dir", "no_such_folder")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count("\n"), 1)
+        self.assertIn("must be an existing folder, CSV or JSON file, got 'no_such_folder'", done.stderr)
+
+    def test_data_without_test_images_is_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for i in range(4):
+                Image.new("L", (40, 40), 20 * i).save(Path(folder) / f"{i}.png")
+            done = run("--dataset_dir", folder, "--output_dir", Path(folder) / "out")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("has no test images; use folders train/good", done.stderr.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    unittest.main()
