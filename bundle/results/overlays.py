@@ -136,7 +136,7 @@ def write_overlay(
     """
     picture = overlay_picture(result, heat_range, alpha, max_side)
     with atomic_path(path) as partial:
-        picture.save(partial, format="PNG")
+        picture.save(partial, format="PNG", compress_level=1)  # 4 times as fast as the usual 6
 
 
 def check_heat_range(heat_range: tuple[float, float]) -> tuple[float, float]:
