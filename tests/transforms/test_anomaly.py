@@ -12,7 +12,7 @@ from monai.transforms import Compose, Flipd, Invertd
 from scipy.ndimage import gaussian_filter
 
 from bundle.transforms import AnomalyScored, AnomalyVerdictd
-from bundle.transforms.anomaly import anomaly_heatmap
+from bundle.transforms.anomaly import anomaly_heatmap, mean_of_largest
 
 
 class TestAnomalyHeatmap(unittest.TestCase):
@@ -31,12 +31,27 @@ class TestAnomalyHeatmap(unittest.TestCase):
         )  # MONAI integrates over pixels
 
 
+class TestMeanOfLargest(unittest.TestCase):
+    def test_hand_computed_values(self):
+        values = torch.tensor([[1.0, 9.0], [4.0, 2.0]])
+        for fraction, expected in ((0.01, 9.0), (0.5, 6.5), (1.0, 4.0)):
+            self.assertEqual(mean_of_largest(values, fraction).item(), expected)
+
+
 class TestAnomalyScored(unittest.TestCase):
     def test_scores_are_maxima_of_the_map_and_of_the_heatmap(self):
         d = AnomalyScored(sigma=1.0)({"pred": torch.rand(1, 4, 4), "image": torch.zeros(3, 16, 16)})
         self.assertEqual(d["anomaly_score_raw"].item(), d["pred"].max().item())
         self.assertEqual(d["anomaly_score"].item(), d["heatmap"].max().item())
         self.assertEqual(d["heatmap"].shape, (1, 16, 16))
+
+    def test_the_score_can_be_the_mean_of_a_part(self):
+        d = AnomalyScored(top_fraction=0.25)(
+            {"pred": torch.arange(16.0).view(1, 4, 4), "image": torch.zeros(1, 16, 16)}
+        )
+        self.assertEqual((d["anomaly_score"].item(), d["anomaly_score_raw"].item()), (13.5, 15))
+        with self.assertRaisesRegex(ValueError, r"top_fraction must be in \[0, 1\], got 2"):
+            AnomalyScored(top_fraction=2)
 
     def test_the_heatmap_goes_the_way_of_the_image_back(self):
         way = Compose([Flipd("image", 0)])
