@@ -163,7 +163,8 @@ def table(rows: list[dict[str, Any]], dataset: str, setting: str) -> str:
     for block, group in groups.items():
         truth = np.array(group[0]["truth"])
         p = np.array([r["probabilities"] for r in group]).T  # (images, seeds)
-        plain = np.array([r["probabilities"] for r in groups["none"]]).T
+        seeds = [r["seed"] for r in group]  # a block whose runs are not all done is compared on those that are
+        plain = np.array([r["probabilities"] for r in groups["none"] if r["seed"] in seeds]).T
 
         def statistic(
             index: np.ndarray, p: np.ndarray = p, plain: np.ndarray = plain, truth: np.ndarray = truth
@@ -174,11 +175,11 @@ def table(rows: list[dict[str, Any]], dataset: str, setting: str) -> str:
 
         low, high = patient_bootstrap(statistic, group[0]["patients"])
         mean, gain = statistic(np.arange(len(truth)))
-        seeds = " ".join(f"{r['auroc']:.3f}" for r in group)
+        each = " ".join(f"{r['auroc']:.3f}" for r in group)
         against = "" if block == "none" else f"{gain:+.3f} ({low[1]:+.3f} to {high[1]:+.3f})"
         average = {k: np.mean([r[k] for r in group]) for k in ("accuracy", "ece_raw", "ece_scaled")}
         lines.append(
-            f"| {block} | {mean:.3f} ({low[0]:.3f} to {high[0]:.3f}) | {seeds} | {against} "
+            f"| {block} | {mean:.3f} ({low[0]:.3f} to {high[0]:.3f}) | {each} | {against} "
             f"| {average['accuracy']:.3f} | {average['ece_raw']:.3f} / {average['ece_scaled']:.3f} |"
         )
     return "\n".join(lines)
