@@ -34,7 +34,7 @@ def cell(rows: list[Row], score: str, state: str = "chosen") -> str:
     for row in rows:
         labels, scores = np.array(row["labels"]), np.array(row[state][score])
         values.append(roc_auc_score(labels, scores))
-        ends.append(bootstrap_interval(labels, scores, roc_auc_score, 300))
+        ends.append(bootstrap_interval(labels, scores, roc_auc_score, 200))
     low, high = np.mean(ends, axis=0)
     return f"{np.mean(values):.3f} ({low:.2f} to {high:.2f})" + (f", {len(rows)} seeds" if len(rows) > 1 else "")
 
