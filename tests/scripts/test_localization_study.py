@@ -54,6 +54,8 @@ class TestLocalizationStudy(unittest.TestCase):
             self.assertEqual(len(found), 3 * 13)
             self.assertTrue(all(0 <= row["acc@0.1"] <= 1 for row in found))
             self.assertEqual(run(*args), "")  # nothing left to do
+            trained = root / "trained.jsonl"
+            self.assertIn("full t=3", run(*args[:2], "--rows", trained, *args[4:], "--train_last"))
             self.assertIn("| full t=3 |", run("report", "--rows", rows))
 
 
