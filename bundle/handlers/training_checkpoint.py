@@ -74,7 +74,8 @@ class TrainingCheckpoint:
         resume: continue from ``checkpoint_path`` where it exists.
 
     Raises:
-        ValueError: When ``save_dict`` has no ``network``, or a checkpoint does not fit the objects (another network).
+        ValueError: When ``save_dict`` has no ``network``, ``resume`` is no boolean, or a checkpoint does not fit
+            (another network).
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class TrainingCheckpoint:
     ) -> None:
         if "network" not in save_dict:
             raise ValueError(f"save_dict must hold 'network', got {sorted(save_dict)}.")
+        if not isinstance(resume, bool):  # the command line takes `false` for a word, which would count as true
+            raise ValueError(f"resume must be True or False, spelled so, got '{resume}'.")
         self.checkpoint_path, self.best_path = Path(checkpoint_path), Path(best_path)
         self.save_dict, self.evaluator, self.resume = dict(save_dict), evaluator, resume
         self.best_metric: float | None = None

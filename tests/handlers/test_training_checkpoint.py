@@ -83,6 +83,10 @@ class TestTrainingCheckpoint(CheckpointTestCase):
         with self.assertRaisesRegex(ValueError, "cannot resume from 'checkpoint.pt'"):
             self.run_epochs(2, None, resume=True)
 
+    def test_a_word_is_no_boolean(self):
+        with self.assertRaisesRegex(ValueError, "resume must be True or False, spelled so, got 'false'"):
+            self.run_epochs(1, None, resume="false")
+
     def test_needs_a_network(self):
         with self.assertRaisesRegex(ValueError, r"save_dict must hold 'network', got \['net'\]"):
             TrainingCheckpoint(self.checkpoint, self.best, {"net": nn.Identity()})
