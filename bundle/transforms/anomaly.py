@@ -62,8 +62,7 @@ class AnomalyScored(MapTransform):
     ``heatmap`` is the smoothed map as a MetaTensor that carries the transforms of the image, so ``Invertd`` brings it
     to the pixel grid of the file; ``anomaly_score_raw`` is the maximum of the map as the paper has it;
     ``anomaly_score`` is the maximum of the smoothed map, or the mean of the largest distances: the paper's maximum
-    hangs on one patch of thousands, and the mean of a part was the more reliable of the two on all three kinds of
-    images of ``docs/adfa.md``.
+    hangs on one patch of thousands. ``docs/adfa.md`` compares them; they are close.
 
     Args:
         keys: the map of distances, shape ``(1, h, w)``.
