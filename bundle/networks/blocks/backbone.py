@@ -81,7 +81,8 @@ class FeatureBackbone(nn.Module):
     Args:
         name: one of ``BACKBONES``.
         weights: path or URL of a torchvision-format state dict; ``"default"`` for the packaged weights of
-            ``efficientnet_lite0`` and the official URL of the others; ``None`` for a random start (an ablation).
+            ``efficientnet_lite0`` and the official URL of the others; ``"random"`` for a random start (an ablation),
+            as ``None``, which MONAI's command line cannot pass.
 
     Raises:
         ValueError: When ``name`` is unknown or the weights do not fit.
@@ -95,6 +96,7 @@ class FeatureBackbone(nn.Module):
         if name not in BACKBONES:
             raise ValueError(f"backbone must be one of {list(BACKBONES)}, got '{name}'.")
         self.name = name
+        weights = None if weights == "random" else weights
         if name == "efficientnet_lite0":
             trunk: EfficientNetLite0 | ResNet = EfficientNetLite0()
             source = efficientnet_lite0_weights() if weights == "default" else weights

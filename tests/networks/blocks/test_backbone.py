@@ -40,6 +40,13 @@ class TestMakeResnet(unittest.TestCase):
 
 
 class TestFeatureBackbone(unittest.TestCase):
+    def test_random_is_the_random_start_of_none(self):
+        states = []
+        for weights in ("random", None):
+            torch.manual_seed(0)
+            states.append(FeatureBackbone("efficientnet_lite0", weights).state_dict())
+        self.assertTrue(all(torch.equal(value, states[1][name]) for name, value in states[0].items()))
+
     def test_shapes_and_channels(self):
         expected = {
             "efficientnet_lite0": (24, 40, 112),
