@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bundle.data.chestxray14 import CHESTXRAY14_CLASSES
 from bundle.functional.boxes import clipped_boxes
 
 __all__ = [
@@ -27,16 +28,7 @@ __all__ = [
     "read_coco_boxes",
 ]
 
-BOX_CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-)  # the eight findings with boxes among ChestX-ray14's fourteen
+BOX_CLASSES = CHESTXRAY14_CLASSES[:8]  # the findings with boxes among ChestX-ray14's fourteen
 _ALIASES = {"Infiltrate": "Infiltration"}  # the box list's word for what the label list calls Infiltration
 
 BoxesByLabel = dict[str, torch.Tensor]

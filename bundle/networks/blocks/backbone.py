@@ -15,7 +15,7 @@ from torch import nn
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
 
-__all__ = ["BACKBONES", "FeatureBackbone", "WideBottleneck", "make_resnet"]
+__all__ = ["BACKBONES", "TORCHVISION_LAYOUT", "FeatureBackbone", "WideBottleneck", "make_resnet"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,14 @@ _RESNETS: dict[str, tuple[type[ResNetBlock] | type[ResNetBottleneck], list[int]]
     "resnet18": (ResNetBlock, [2, 2, 2, 2]),
     "resnet50": (ResNetBottleneck, [3, 4, 6, 3]),
     "wide_resnet50_2": (WideBottleneck, [3, 4, 6, 3]),
+}
+# arguments of MONAI's ResNet that give torchvision's layout and parameter names
+TORCHVISION_LAYOUT: dict[str, Any] = {
+    "block_inplanes": [64, 128, 256, 512],
+    "spatial_dims": 2,
+    "conv1_t_size": 7,
+    "conv1_t_stride": 2,
+    "bias_downsample": False,
 }
 BACKBONES = ("efficientnet_lite0", *_RESNETS)
 
@@ -62,13 +70,9 @@ def make_resnet(name: str, in_channels: int = 3, num_classes: int = 1000) -> Res
     return ResNet(
         block=block,
         layers=layers,
-        block_inplanes=[64, 128, 256, 512],
-        spatial_dims=2,
         n_input_channels=in_channels,
-        conv1_t_size=7,
-        conv1_t_stride=2,
         num_classes=num_classes,
-        bias_downsample=False,
+        **TORCHVISION_LAYOUT,
     )
 
 

@@ -12,6 +12,7 @@ from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import nn
 
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
+from bundle.networks.blocks.backbone import TORCHVISION_LAYOUT
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
 
 __all__ = ["SNAResNet"]
@@ -94,13 +95,9 @@ class SNAResNet(ResNet):
         super().__init__(
             block,
             layers,
-            block_inplanes=[64, 128, 256, 512],
-            spatial_dims=2,
             n_input_channels=in_channels,
-            conv1_t_size=7,
-            conv1_t_stride=2,
             num_classes=num_classes,
-            bias_downsample=False,
+            **TORCHVISION_LAYOUT,
         )
         where, options = AttentionPlacement.of(attention, placement), attention_options or {}
         height, width = (-(-s // 4) for s in image_size)
