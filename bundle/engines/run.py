@@ -1,39 +1,52 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a run: a writable output folder, seeds, and errors as one line."""
+"""What surrounds a run: flags that exist, a writable output folder, seeds, and errors as one line."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 
+import monai
 from monai.engines import Trainer
 from monai.utils import set_determinism
+
+from bundle.engines.command_line import CommandLine
 
 __all__ = ["prepare_run", "run_to_end"]
 
 logger = logging.getLogger(__name__)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
+_MONAI = Path(monai.__file__).parent
+# what reads and builds a configuration; "<string>" is the text of an expression
+_CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<string>")
+_STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 
 def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False) -> None:
     """
-    Create the output folder, seed everything, and have errors of this package printed as one line.
+    Check the flags, create the output folder, seed everything, and have errors of this package printed as one line.
 
     Args:
         output_dir: created where it does not exist.
         seed: of Python, NumPy and PyTorch, which then use deterministic algorithms; ``None`` leaves them alone.
-
         debug: print errors with their traceback instead.
 
     Raises:
         OSError: When the folder cannot be written.
+        ValueError: When a flag of ``python -m monai.bundle run`` is unknown, see :py:class:`CommandLine`.
     """
     if not debug:
         sys.excepthook = _one_line
+    # MONAI's LoadImage tries all its readers, also those that need what is not installed
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    if command_line := _command_line():
+        command_line.check()
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,16 +70,51 @@ def run_to_end(trainer: Trainer) -> None:
     trainer.run()
 
 
+def _command_line() -> CommandLine | None:
+    """Return the command line, or ``None`` where this is no ``python -m monai.bundle run``."""
+    if Path(sys.argv[0]) != _MONAI / "bundle" / "__main__.py" or sys.argv[1:2] != ["run"]:
+        return None
+    return CommandLine(sys.argv[2:])
+
+
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that this package raised as one line, and every other one with its traceback."""
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    last = cause.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    ours = last is not None and last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
-    if isinstance(cause, (ValueError, OSError)) and ours:
-        sys.stderr.write(f"error: {' '.join(str(cause).split())}\n")
+    """Print an error that this package or the configuration raised as one line, and others with their traceback."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    # MONAI's look-up lists all that it knows; what asked it says which key is missing
+    cause, file = next(
+        (found, code.co_filename)
+        for found in reversed(chain)
+        if (code := _raised_in(found.__traceback__)).co_name != "look_up_option"
+    )
+    text, place = " ".join(str(cause).split()), _place(trace)
+    ours, of_config = file.startswith(_PACKAGE), bool(place) and file.startswith(_CONFIG_CODE)
+    if isinstance(cause, OSError) and (ours or cause.errno is not None):
+        sys.stderr.write(f"error: {text}\n")
+    elif of_config or (ours and isinstance(cause, ValueError)):
+        sys.stderr.write(f"error: {text}{place and f' ({place})'}\n")
     else:
         sys.__excepthook__(kind, error, trace)
+        if place:
+            sys.stderr.write(f"error: see {place}\n")
+
+
+def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def _raised_in(trace: TracebackType | None) -> CodeType:
+    return ([_one_line.__code__] + [frame.f_code for frame in _frames(trace)])[-1]
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Return key and file of the configuration's item that was being built, nothing while the built ones run."""
+    keys = [frame.f_locals["id"] for frame in _frames(trace) if frame.f_code.co_name == "_resolve_one_item"]
+    if not keys or keys[-1].split("::")[0] in _STEPS:
+        return ""
+    command_line = _command_line()
+    origin = command_line.origin(keys[-1]) if command_line else ""
+    return f"'{keys[-1]}'" + (f" in {origin}" if origin else "")

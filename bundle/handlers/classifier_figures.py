@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from bundle.metrics.operating_points import choose_threshold
 from bundle.results.reliability import reliability_png
 
 __all__ = ["ClassifierCalibrator", "ClassifierFigures"]
+
+logger = logging.getLogger(__name__)
 
 
 class _Collector:
@@ -98,7 +101,7 @@ class ClassifierCalibrator(_Collector):
             for k, name in enumerate(self.classes)
         }
         write_classifier_calibration(self.path, self.weights, temperature, thresholds)
-        engine.logger.info("calibrated on %d images: temperature %.3f", len(p), temperature)
+        logger.info("calibrated on %d images: temperature %.3f", len(p), temperature)
 
 
 class ClassifierFigures(_Collector):

@@ -16,6 +16,8 @@ from ignite.engine import Engine, Events
 
 __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically"]
 
+logger = logging.getLogger(__name__)
+
 
 def save_atomically(content: Any, path: Path) -> None:
     """Write a PyTorch file under a temporary name and rename it, so it is complete or absent."""
@@ -94,11 +96,9 @@ class TrainingCheckpoint:
         self.save_dict, self.evaluator, self.resume = dict(save_dict), evaluator, resume
         self.best_metric: float | None = None
         self.best_epoch = 0
-        self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, and restore its state when resuming."""
-        self.logger = engine.logger
         self.save_dict["trainer"] = engine
         if self.resume and self.checkpoint_path.is_file():
             self._load(engine)
@@ -117,7 +117,7 @@ class TrainingCheckpoint:
                 f"cannot resume from '{self.checkpoint_path.name}': {reason} Was it written with other settings?"
             ) from None
         self.best_metric, self.best_epoch = state["best_metric"], state["best_epoch"]
-        self.logger.info("resumed from '%s' after epoch %d", self.checkpoint_path.name, state["trainer"]["epoch"])
+        logger.info("resumed from '%s' after epoch %d", self.checkpoint_path.name, state["trainer"]["epoch"])
 
     def _keep_best(self, engine: Engine) -> None:
         metric = None
