@@ -72,7 +72,9 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
     return z.to(distances.dtype)
 
 
-def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def solve_weights(
+    d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k``, and what defines them.
 
@@ -80,6 +82,7 @@ def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Te
         d: distances, shape ``(..., n)`` with ``n > k``, float32 or float64.
         k: how many to select.
         rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
+        max_steps: of Newton's method, at least 1; a traced graph takes them all.
 
     Returns:
         ``z`` of shape ``(..., n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(..., 1)``.
@@ -93,7 +96,7 @@ def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Te
     finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, keepdim=True)
     d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
     t = (d - d_k) * rate  # (..., n)
-    middle = ((smallest[..., k : k + 1] - d_k) * rate).clamp(0, 2 * saturated) / 2
+    middle = ((smallest[..., k : k + 1] - d_k) * rate).clamp(0.0, 2 * saturated) / 2
     middle = torch.where(short, torch.full_like(middle, saturated), middle)
     low, high = middle - math.log(n - k), middle + math.log(k)
     low, high = torch.where(short, middle, low), torch.where(short, middle, high)
@@ -101,15 +104,20 @@ def solve_weights(d: torch.Tensor, k: int, rate: torch.Tensor) -> tuple[torch.Te
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
     z = torch.sigmoid(u - t)
     total = z.sum(dim=-1, keepdim=True)
-    for _ in range(64):
-        if not bool(((total - k).abs().masked_fill(short, 0) > tolerance).any()):  # false for a row with a NaN
+    tracing = False  # a traced graph cannot stop early: its rows stand still one by one
+    if not torch.jit.is_scripting():
+        tracing = torch.compiler.is_compiling()
+    for _ in range(max_steps):
+        open_ = (total - k).abs().masked_fill(short, 0) > tolerance  # false for a row with a NaN
+        if not tracing and not bool(open_.any()):
             break
         slope = total - (z * z).sum(dim=-1, keepdim=True)
         low, high = torch.where(total < k, u, low), torch.where(total > k, u, high)
         # Newton on the logit of the mean weight, which is linear in u for a constant row
         gap = (k / total).log() - ((n - k) / (n - total)).log()
         step = u + gap * total * (n - total) / (n * slope)
-        u = torch.where((step > low) & (step < high), step, (low + high) / 2)
+        step = torch.where((step > low) & (step < high), step, (low + high) / 2)
+        u = torch.where(open_, step, u) if tracing else step
         z = torch.sigmoid(u - t)
         total = z.sum(dim=-1, keepdim=True)
     return z + (total - total), u, d_k  # one NaN makes its row NaN

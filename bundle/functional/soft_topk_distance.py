@@ -77,6 +77,9 @@ def soft_topk_distance(
         raise ValueError(f"epsilon must be at least 0, got {epsilon}.")
     if block <= 0:
         block = 128 if patches.device.type == "cpu" else 4096  # 128 x 3136 floats stay in a core's cache
+    if not torch.jit.is_scripting():
+        if torch.compiler.is_compiling():
+            block = 0  # one block: a graph for any batch size knows no number of blocks
     rows = patches.reshape(-1, patches.shape[-1])
     if torch.jit.is_scripting():
         out = _forward(rows, centers, k, epsilon, scale, block)[0]
@@ -89,13 +92,14 @@ def _forward(
     rows: torch.Tensor, centers: torch.Tensor, k: int, epsilon: float, scale: str, block: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the summed distances ``(R,)`` and, for the backward pass, ``u, d_k, rate`` of every row ``(R, 3)``."""
+    blocks = rows.split(block) if block > 0 else [rows]
     largest = torch.zeros(1, dtype=rows.dtype, device=rows.device)
     if scale == "batch_max" and epsilon > 0:
-        for part in rows.split(block):
+        for part in blocks:
             d = euclidean_distances(part, centers)
             largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
     sums, states = [], []
-    for part in rows.split(block):
+    for part in blocks:
         d = euclidean_distances(part, centers)
         if k == centers.shape[0]:
             sums.append(d.sum(dim=-1))
@@ -125,7 +129,7 @@ class _SoftTopKDistance(torch.autograd.Function):
     ) -> torch.Tensor:
         out, state = _forward(rows, centers, k, epsilon, scale, block)
         ctx.save_for_backward(rows, centers, state)
-        ctx.k, ctx.epsilon, ctx.block = k, epsilon, block  # type: ignore[attr-defined]
+        ctx.k, ctx.epsilon, ctx.block = k, epsilon, block or rows.shape[0]  # type: ignore[attr-defined]
         return out
 
     @staticmethod

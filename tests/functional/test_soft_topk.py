@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bundle.functional import soft_topk
+from bundle.functional.soft_topk import solve_weights
 
 EPSILONS = (0.5, 0.1, 0.02, 0.01, 1e-3)
 
@@ -131,6 +132,17 @@ class TestSoftTopK(unittest.TestCase):
     def test_torchscript(self):
         d = torch.rand(3, 9)
         torch.testing.assert_close(torch.jit.script(soft_topk)(d, 2, 0.1), soft_topk(d, 2, 0.1))
+
+    def test_a_traced_graph_solves_each_row_alone(self):
+        class Weights(torch.nn.Module):
+            def forward(self, d: torch.Tensor) -> torch.Tensor:
+                return solve_weights(d, 2, torch.full_like(d[:, :1], 8), max_steps=6)[0]
+
+        torch.manual_seed(0)
+        rows = torch.export.Dim("rows", min=1, max=64)
+        graph = torch.export.export(Weights(), (torch.rand(3, 7),), dynamic_shapes=({0: rows},)).module()
+        d = torch.rand(20, 7)
+        torch.testing.assert_close(graph(d), solve_weights(d, 2, torch.full((20, 1), 8.0))[0], atol=1e-6, rtol=1e-5)
 
     def test_rejects_bad_arguments(self):
         d = torch.rand(2, 4)

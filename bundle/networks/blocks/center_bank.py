@@ -39,7 +39,7 @@ class CenterBank(nn.Module):
             raise ValueError(f"epsilon must be at least 0, got {epsilon}.")
         if scale not in COST_SCALES:
             raise ValueError(f"scale must be one of {COST_SCALES}, got '{scale}'.")
-        self.k, self.epsilon, self.scale = k, epsilon, scale
+        self.k, self.epsilon, self.scale = k, float(epsilon), scale  # TorchScript takes no int for a float
         self.register_buffer("centers", torch.zeros(num_centers, channels))
         self.centers: torch.Tensor
 

@@ -24,6 +24,16 @@ class TestCenterBank(unittest.TestCase):
         torch.testing.assert_close(bank(patches), soft_topk_distance(patches, bank.centers, 2, 0.05, "row_max"))
         torch.testing.assert_close(torch.jit.script(bank)(patches), bank(patches))
 
+    def test_a_traced_graph_takes_any_batch_size(self):
+        bank = CenterBank(9, 4, k=2, epsilon=0)  # an integer, as YAML gives it
+        bank.set_centers(torch.randn(9, 4))
+        sizes = ({0: torch.export.Dim("images", min=1, max=64)},)
+        graph = torch.export.export(bank, (torch.randn(2, 9, 4),), dynamic_shapes=sizes).module()
+        for count in (1, 33):  # 33 images make more rows than a block has
+            patches = torch.randn(count, 9, 4)
+            torch.testing.assert_close(graph(patches), bank(patches))
+            torch.testing.assert_close(torch.jit.script(bank)(patches), bank(patches))
+
     def test_the_centers_are_saved_and_take_no_gradient(self):
         bank, other = CenterBank(5, 3), CenterBank(5, 3)
         bank.set_centers(torch.randn(5, 3))
