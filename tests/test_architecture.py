@@ -24,6 +24,7 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "handlers": {"functional", "metrics", "data", "results"},
     "engines": {"functional", "metrics"},
     "results": {"functional", "data"},
+    "service": {"data", "results"},  # it gets networks only through the configuration it is told to run
 }
 
 

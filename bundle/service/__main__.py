@@ -1,0 +1,80 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A DICOM node that answers studies with SR, SEG and secondary capture. Research use only. Not for diagnosis.
+
+docs/service.md describes the settings file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from bundle.service.job_queue import STATES
+from bundle.service.processes import listen, open_queue, supervise, until_told, work
+from bundle.service.settings import Settings, load_settings
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Parse the command line and run.
+
+    Args:
+        arguments: of the command line, those of this process if ``None``.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bundle.service", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, required=True, help="settings file (YAML)")
+    for name, words in {
+        "run": "everything, each part in its own process",
+        "listen": "only accept images",
+        "work": "only compute and send results",
+    }.items():
+        commands.add_parser(name, parents=[common], help=words)
+    listing = commands.add_parser("jobs", parents=[common], help="list jobs")
+    listing.add_argument("--state", choices=STATES, help="only those in this state")
+    again = commands.add_parser("retry", parents=[common], help="give parked jobs another start")
+    again.add_argument("job", type=int, nargs="*", help="numbers of jobs; all parked jobs if none is given")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format=f"%(asctime)s {args.command} %(levelname)s %(message)s"
+    )
+    try:
+        _run(args, load_settings(args.config))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> None:
+    if args.command == "run":
+        supervise(args.config, ["listen", "work"])
+    elif args.command in ("listen", "work"):
+        until_told({"listen": listen, "work": work}[args.command], settings)
+    elif args.command == "jobs":
+        _list_jobs(settings, args.state)
+    else:
+        queue = open_queue(settings)
+        count = sum(queue.retry(job) for job in args.job) if args.job else queue.retry()
+        sys.stdout.write(f"{count} jobs start again\n")
+
+
+def _list_jobs(settings: Settings, state: str | None) -> None:
+    query = (
+        "SELECT id, state, peer, attempts, reason, (SELECT COUNT(*) FROM instances WHERE job = jobs.id) AS images, "
+        "(SELECT COUNT(*) FROM results WHERE job = jobs.id) AS results FROM jobs"
+    )
+    where = "" if state is None else " WHERE state = ?"
+    sys.stdout.write("job  state    images results from              reason\n")
+    for row in open_queue(settings).rows(f"{query}{where} ORDER BY id", *([] if state is None else [state])):
+        line = f"{row['id']:<4} {row['state']:<8} {row['images']:>6} {row['results']:>7} {row['peer']:<17} "
+        sys.stdout.write(f"{line}{row['reason']}\n")
+
+
+if __name__ == "__main__":
+    main()

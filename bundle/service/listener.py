@@ -1,0 +1,202 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The DICOM node that accepts C-ECHO and C-STORE, and lets no caller take more than its share."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import tempfile
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from bundle.data.dicom_decoders import DECODERS
+from bundle.service.intake import IMAGE_CLASSES, Intake, NoRoomError, RefusedError
+from bundle.service.settings import Settings, Tls
+
+__all__ = ["Listener", "server_context"]
+
+logger = logging.getLogger(__name__)
+
+# PS3.7 C.4.2.1: a sender repeats "out of resources" later, and gives up on the others
+SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+_LARGEST_PDU = 2**20  # ours are announced as 16 KiB; association requests with many contexts are larger
+_SILENCE = 30.0  # seconds
+
+
+class Listener:
+    """
+    Accept images of the peers that the settings name.
+
+    Args:
+        settings: of the service.
+        intake: takes what is accepted.
+    """
+
+    def __init__(self, settings: Settings, intake: Intake) -> None:
+        self._settings, self._intake = settings, intake
+        self._rates: dict[str, deque[float]] = defaultdict(deque)
+        self._lock = threading.Lock()
+        self._server: Any = None
+
+    def start(self) -> int:
+        """
+        Listen in threads of this process; return the port.
+
+        Objects are written to disk as they come, so that memory does not grow with their size.
+        """
+        for left in self._intake.partial.iterdir():
+            left.unlink()
+        tempfile.tempdir = str(self._intake.partial)  # where pynetdicom puts objects while they come
+        _config.STORE_RECV_CHUNKED_DATASET = True
+        _config.LOG_HANDLER_LEVEL = "none"
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # its messages hold UIDs and pieces of headers
+        node = AE(self._settings.ae_title)
+        node.require_called_aet = True
+        node.maximum_associations = self._settings.max_associations
+        node.network_timeout = node.acse_timeout = node.dimse_timeout = _SILENCE
+        node.add_supported_context(Verification)
+        for sop_class in IMAGE_CLASSES:
+            node.add_supported_context(sop_class, list(DECODERS))
+        tls = self._settings.tls
+        self._server = node.make_server(
+            (self._settings.host, self._settings.port),
+            server_class=_Server,
+            ssl_context=server_context(tls) if tls else None,
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, self._opened),
+                (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_REJECTED, _rejected),
+                (evt.EVT_C_ECHO, lambda event: SUCCESS),
+                (evt.EVT_C_STORE, self._store),
+                (evt.EVT_CONN_CLOSE, _closed),
+            ],
+        )
+        node._servers.append(self._server)  # as AE.start_server does, which knows no server class
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        port = self._server.server_address[1]
+        logger.info("%s listens on port %d%s", self._settings.ae_title, port, " with TLS" if tls else "")
+        return port
+
+    def stop(self) -> None:
+        """Close the port; associations end as they would have."""
+        self._server.shutdown()
+
+    def _opened(self, event: Event) -> None:
+        connection: Any = event.assoc.dul.socket
+        connection.recv = _LimitedReading(connection.recv, self._settings.max_object_bytes)
+
+    def _requested(self, event: Event) -> None:
+        """Refuse a caller that is not named, by title and address."""
+        if not self._settings.peers:
+            return
+        caller: Any = event.assoc.requestor
+        title, address = caller.primitive.calling_ae_title.strip(), caller.address
+        if any(p.ae_title.strip() == title and p.address in ("", address) for p in self._settings.peers):
+            return
+        logger.warning("a caller that is no named peer was refused")
+        event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # PS3.8 9.3.4: calling AE title not recognized
+        time.sleep(0.2)  # for the answer to leave before the connection ends
+        event.assoc.kill()
+
+    def _store(self, event: Event) -> int:
+        peer = event.assoc.requestor.ae_title.strip()
+        connection: Any = event.assoc.dul.socket
+        connection.recv.received = 0  # the next object begins
+        if not self._within_rate(peer):
+            logger.warning("more than %d images a minute from %s", self._settings.instances_per_minute, peer)
+            return OUT_OF_RESOURCES
+        try:
+            self._intake.take(event.dataset_path, peer)
+        except RefusedError as error:
+            logger.warning("refused an object from %s: %s", peer, error)
+            return CANNOT_UNDERSTAND
+        except NoRoomError as error:
+            logger.error("refused an object from %s: %s", peer, error)
+            return OUT_OF_RESOURCES
+        except Exception as error:  # the next object may be taken
+            logger.error("an object from %s was not taken: %s", peer, type(error).__name__)
+            return OUT_OF_RESOURCES
+        return SUCCESS
+
+    def _within_rate(self, peer: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            times = self._rates[peer]
+            while times and times[0] < now - 60:
+                times.popleft()
+            if len(times) >= self._settings.instances_per_minute:
+                return False
+            times.append(now)
+            return True
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """
+    Return the TLS context of a listener.
+
+    Args:
+        tls: certificates; with ``authorities``, callers must have one too.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.certificate, tls.key)
+    if tls.authorities is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(tls.authorities)
+    return context
+
+
+class _Server(ThreadedAssociationServer):
+    request_queue_size = 64  # callers that may knock at the same moment
+
+    def get_request(self) -> Any:
+        client, address = self.socket.accept()  # type: ignore[union-attr]
+        client.settimeout(_SILENCE)  # also for a peer that falls silent in the middle of a PDU
+        if self.ssl_context is not None:
+            # shake hands in the association's thread: a caller that connects and says nothing must stop nobody else
+            client = self.ssl_context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        return client, address
+
+
+class _LimitedReading:
+    """
+    ``recv`` of an association's connection, which ends at an oversized PDU or object.
+
+    Args:
+        receive: pynetdicom's own.
+        max_object_bytes: of one object.
+    """
+
+    def __init__(self, receive: Callable[[int], bytearray], max_object_bytes: int) -> None:
+        self._receive, self._max_object_bytes, self.received = receive, max_object_bytes, 0
+
+    def __call__(self, nr_bytes: int) -> bytearray:
+        self.received += nr_bytes
+        # a margin for the command and for what wraps the fragments
+        if nr_bytes > _LARGEST_PDU or self.received > self._max_object_bytes * 1.01 + _LARGEST_PDU:
+            logger.warning("a connection was ended: more than %d bytes in one object", self._max_object_bytes)
+            raise OSError("too large")
+        return self._receive(nr_bytes)
+
+
+def _rejected(event: Event) -> None:
+    logger.warning("an association was rejected: too many, or our AE title was not used")
+
+
+def _closed(event: Event) -> None:
+    """Remove what is left of an object whose sender went away in the middle."""
+    message: Any = event.assoc.dimse.message
+    path = getattr(message, "_data_set_path", None)
+    if path is not None:
+        message._data_set_file.close()
+        Path(path).unlink(missing_ok=True)

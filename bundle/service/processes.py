@@ -1,0 +1,118 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The service as processes: one listens, one computes, one shows the page; one that ends is started again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bundle.service.job_queue import JobQueue
+from bundle.service.settings import Settings
+
+__all__ = ["listen", "open_queue", "supervise", "until_told", "work"]
+
+logger = logging.getLogger(__name__)
+_STEADY = 30.0  # seconds after which a process counts as running well
+
+
+def open_queue(settings: Settings) -> JobQueue:
+    """Return the queue in the state folder, which is made for its owner alone, since it holds images of patients."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return JobQueue(settings.state_dir / "queue.sqlite")
+
+
+def listen(settings: Settings, stop: threading.Event) -> None:
+    """Accept images, and watch a folder where the settings name one, until told to stop."""
+    from bundle.service.intake import Intake
+    from bundle.service.listener import Listener
+
+    intake = Intake(settings, open_queue(settings))
+    listener = Listener(settings, intake)
+    listener.start()
+    if settings.watch is not None:
+        from bundle.service.watch import watch_folder
+
+        watch_folder(settings.watch, intake, settings.quiet_seconds, stop)
+    stop.wait()
+    listener.stop()
+
+
+def work(settings: Settings, stop: threading.Event) -> None:
+    """Load the models and answer studies until told to stop."""
+    from bundle.service.worker import Worker
+    from bundle.service.workflow import WarmWorkflow
+
+    queue = open_queue(settings)
+    workflows = [WarmWorkflow(model, settings.state_dir / "scratch") for model in settings.models]
+    sys.excepthook = sys.__excepthook__  # a workflow of the command line prints its errors in one line
+    for library in ("ignite", "monai"):  # they tell of each study what we tell in one line
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    logger.info("models are loaded: %s", ", ".join(workflow.name for workflow in workflows))
+    Worker(settings, queue, workflows).run(stop)
+
+
+def until_told(role: Callable[[Settings, threading.Event], None], settings: Settings) -> None:
+    """
+    Run a role until SIGTERM, SIGINT, or the end of the process that started this one.
+
+    Args:
+        role: such as :py:func:`listen`.
+        settings: of the service.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    parent = os.getppid()
+
+    def leave_with_parent() -> None:
+        while not stop.wait(1):
+            if os.getppid() != parent:  # killed, so nobody would end us
+                stop.set()
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    role(settings, stop)
+
+
+def supervise(config: Path, roles: list[str]) -> None:
+    """
+    Run each role as a process and start it again when it ends, later and later if it ends soon.
+
+    Args:
+        config: settings file.
+        roles: sub-commands of this program.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threads = [threading.Thread(target=_keep_running, args=(role, config, stop)) for role in roles]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _keep_running(role: str, config: Path, stop: threading.Event) -> None:
+    delay = 1.0
+    while not stop.is_set():
+        started = time.monotonic()
+        child = subprocess.Popen([sys.executable, "-m", "bundle.service", role, "--config", str(config)])
+        while child.poll() is None and not stop.wait(0.2):
+            pass
+        if stop.is_set():
+            child.terminate()
+            try:
+                child.wait(60)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            return
+        delay = 1.0 if time.monotonic() > started + _STEADY else min(60.0, delay * 2)
+        logger.error("'%s' ended with %s and is started again in %.0f s", role, child.returncode, delay)
+        stop.wait(delay)

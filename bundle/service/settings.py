@@ -1,0 +1,224 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What one YAML file says about the service; a wrong word in it is an error with the place where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["Model", "Node", "Peer", "Settings", "Tls", "Web", "load_settings"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """
+    A DICOM node that this one calls.
+
+    Args:
+        ae_title: of the node, 1 to 16 characters.
+        host: name or address.
+        port: TCP port.
+        tls: call it over TLS, with the certificate of ``Settings.tls``.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Peer:
+    """
+    A DICOM node that may call this one.
+
+    Args:
+        ae_title: that it calls itself by.
+        address: IP address that it calls from; empty for any.
+    """
+
+    ae_title: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """
+    Files in PEM format.
+
+    Args:
+        certificate: of this node.
+        key: private key of the certificate.
+        authorities: certificates that a peer's certificate must be signed by; empty asks peers for none and trusts the
+            system's when calling.
+    """
+
+    certificate: Path
+    key: Path
+    authorities: Path | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    An inference workflow that is kept loaded.
+
+    Args:
+        name: names its folder, letters, digits and ``_``.
+        args_file: the file that ``monai.bundle run --args_file`` takes.
+        settings: what else would stand on that command line, such as ``model_dir``.
+        modalities: Modality (0008,0060) of the images that it is for; empty for all.
+    """
+
+    name: str
+    args_file: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Web:
+    """
+    The worklist page.
+
+    Args:
+        host: address to listen on; anything but the loopback shows reports of patients to the network.
+        port: TCP port.
+        feedback: let a reader agree, disagree and correct boxes; read-only otherwise.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    feedback: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    The service.
+
+    Args:
+        state_dir: queue, images and results; made if missing, and readable by its owner alone.
+        models: workflows to run on each study.
+        destinations: nodes that results are sent to.
+        ae_title: of this node; callers must use it.
+        host: address to listen on.
+        port: TCP port to listen on.
+        peers: who may send; empty for everyone.
+        sources: nodes to pull from by C-FIND and C-MOVE, by the name used on the command line.
+        dicomweb: addresses to pull from by QIDO-RS and WADO-RS, by the name used on the command line.
+        tls: certificates; ``None`` listens without TLS.
+        watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
+        web: the page; ``None`` for none.
+        quiet_seconds: a study is complete when nothing new came for so long.
+        max_object_bytes: a larger object ends its association.
+        max_associations: callers at once.
+        instances_per_minute: of one peer; more are refused as out of resources, which senders repeat later.
+        min_free_bytes: free disk space below which images are refused as out of resources.
+        max_attempts: how often a study may end the worker before it is parked.
+        retry_seconds: before results are sent again to a node that did not take them; doubled up to ten minutes.
+        keep_days: images and results of finished studies are removed afterwards; 0 keeps them.
+    """
+
+    state_dir: Path
+    models: tuple[Model, ...]
+    destinations: tuple[Node, ...] = ()
+    ae_title: str = "BUNDLE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    peers: tuple[Peer, ...] = ()
+    sources: Mapping[str, Node] = field(default_factory=dict)
+    dicomweb: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls | None = None
+    watch: Path | None = None
+    web: Web | None = None
+    quiet_seconds: float = 10
+    max_object_bytes: int = 2**29
+    max_associations: int = 32
+    instances_per_minute: int = 6000
+    min_free_bytes: int = 2**30
+    max_attempts: int = 3
+    retry_seconds: float = 5
+    keep_days: float = 30
+
+
+_PARTS: dict[str, type] = {
+    "models": Model,
+    "destinations": Node,
+    "peers": Peer,
+    "sources": Node,
+    "tls": Tls,
+    "web": Web,
+}
+_PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file"}
+
+
+def load_settings(path: str | Path) -> Settings:
+    """
+    Return the settings of a YAML file; paths in it are relative to its folder.
+
+    Args:
+        path: file whose keys are the arguments of :py:class:`Settings`, lists and mappings of those of its parts.
+
+    Raises:
+        ValueError: When a key is unknown or missing, a value has the wrong kind, or a name is not allowed.
+    """
+    path = Path(path)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings: Settings = _built(Settings, content, path.name, path.resolve().parent)
+    if not settings.models:
+        raise ValueError(f"{path.name}: models must name at least one workflow.")
+    names = [model.name for model in settings.models]
+    for name in names:
+        if not re.fullmatch(r"\w{1,40}", name) or names.count(name) > 1:
+            raise ValueError(f"{path.name}: a model's name must be unique letters, digits and _, got '{name}'.")
+    nodes = (*settings.destinations, *settings.sources.values())
+    for title in (settings.ae_title, *(n.ae_title for n in nodes), *(p.ae_title for p in settings.peers)):
+        if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():  # PS3.5 6.2, AE: no backslash
+            raise ValueError(f"{path.name}: an AE title must have 1 to 16 characters and no backslash, got '{title}'.")
+    return settings
+
+
+def _built(kind: type, content: Any, where: str, folder: Path) -> Any:
+    """Return the dataclass that a mapping describes."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where}: a mapping is needed, got {type(content).__name__}.")
+    known = {f.name: f for f in fields(kind)}
+    if unknown := sorted(set(map(str, content)) - set(known)):
+        raise ValueError(f"{where}: '{unknown[0]}' is unknown, known are {', '.join(known)}.")
+    required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in content]:
+        raise ValueError(f"{where}: '{missing[0]}' is missing.")
+    return kind(**{name: _value(known[name], value, f"{where}: {name}", folder) for name, value in content.items()})
+
+
+def _value(slot: Any, value: Any, where: str, folder: Path) -> Any:
+    if value is None:
+        if "None" in str(slot.type):
+            return None
+        raise ValueError(f"{where} must have a value.")
+    part, many, named = _PARTS.get(slot.name), str(slot.type).startswith("tuple"), "Mapping" in str(slot.type)
+    if many and not isinstance(value, list):
+        raise ValueError(f"{where} must be a list.")
+    if named and not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping.")
+    if part is not None and many:
+        return tuple(_built(part, item, f"{where}[{i}]", folder) for i, item in enumerate(value))
+    if part is not None and named:
+        return {str(name): _built(part, item, f"{where}.{name}", folder) for name, item in value.items()}
+    if part is not None:
+        return _built(part, value, where, folder)
+    if slot.name in _PATHS:
+        return folder / Path(str(value)).expanduser()
+    if many:
+        return tuple(str(item) for item in value)
+    for word, kind in (("bool", bool), ("int", int), ("float", (int, float)), ("str", str)):
+        if slot.type == word and (not isinstance(value, kind) or (word != "bool" and isinstance(value, bool))):
+            raise ValueError(f"{where} must be of type {word}, got '{value}'.")
+    return value

@@ -1,0 +1,118 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From a complete study to its results: one process, the models loaded once, sending in a thread beside them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+
+from bundle.service.job_queue import JobQueue
+from bundle.service.sender import send_job
+from bundle.service.settings import Settings
+from bundle.service.workflow import WarmWorkflow, WorkflowError
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger(__name__)
+_PAUSE = 0.2  # seconds between two looks at the queue
+
+
+class Worker:
+    """
+    Answer the jobs of a queue.
+
+    Args:
+        settings: of the service.
+        queue: where the jobs are; no other worker may use it.
+        workflows: one for each model.
+    """
+
+    def __init__(self, settings: Settings, queue: JobQueue, workflows: Sequence[WarmWorkflow]) -> None:
+        self._settings, self._queue, self._workflows = settings, queue, workflows
+
+    def run(self, stop: threading.Event) -> None:
+        """
+        Work until told to stop; a job that is begun is ended first.
+
+        Args:
+            stop: set by someone else.
+        """
+        self._queue.recover(self._settings.max_attempts)
+        sender = threading.Thread(target=self._send_all, args=(stop,), name="sender")
+        sender.start()
+        cleaned = 0.0
+        while not stop.is_set():
+            if not self.step() and not stop.wait(_PAUSE) and time.monotonic() > cleaned + 3600:
+                self._remove_old()
+                cleaned = time.monotonic()
+        sender.join()
+
+    def step(self) -> bool:
+        """Compute the next complete job; return whether there was one."""
+        job = self._queue.claim(self._settings.quiet_seconds)
+        if job is None:
+            return False
+        try:
+            self._compute(job)
+        except Exception as error:  # the next study may go well
+            logger.error("job %d: %s", job, type(error).__name__)
+            self._queue.park(job, f"unexpected {type(error).__name__}, see the log for what came before.")
+        return True
+
+    def _compute(self, job: int) -> None:
+        images = self._queue.rows("SELECT file, modality FROM instances WHERE job = ?", job)
+        results, notes, asked, answered = [], [], 0, 0
+        for workflow in self._workflows:
+            root = self._settings.state_dir / "images"
+            files = [root / row["file"] for row in images if workflow.takes(row["modality"])]
+            if not files:
+                continue
+            asked += 1
+            folder = self._settings.state_dir / "jobs" / str(job) / workflow.name
+            try:
+                produced = workflow.run(files, folder)
+            except WorkflowError as error:
+                notes.append(f"{workflow.name}: {error}")
+                continue
+            notes += [f"{workflow.name}: {reason}" for reason in produced.failures]
+            answered += bool(produced.results)
+            for uid, kind, file in produced.results:
+                results.append((uid, workflow.name, kind, str(file.relative_to(self._settings.state_dir))))
+        if not asked:
+            modalities = ", ".join(sorted({row["modality"] or "none" for row in images}))
+            notes.append(f"no model is for images of modality {modalities}.")
+        if answered:
+            logger.info("job %d: %d images, %d results", job, len(images), len(results))
+            self._queue.computed(job, results, " ".join(notes))
+        else:
+            logger.warning("job %d is parked: %s", job, " ".join(notes))
+            self._queue.park(job, " ".join(notes) or "no model gave a result.")
+
+    def _send_all(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            job = self._queue.next_to_send()
+            if job is None:
+                stop.wait(_PAUSE)
+                continue
+            try:
+                send_job(job, self._settings, self._queue)
+            except Exception as error:  # what one job meets must not stop the others
+                logger.error("job %d: sending ended in %s", job, type(error).__name__)
+                self._queue.postpone(job, self._settings.retry_seconds)
+
+    def _remove_old(self) -> None:
+        """Remove images and results of jobs that were done long ago; that they were done stays known."""
+        if not self._settings.keep_days:
+            return
+        before = time.time() - self._settings.keep_days * 86400
+        for row in self._queue.rows(
+            "SELECT id FROM jobs WHERE state = 'done' AND removed = 0 AND finished_at < ?", before
+        ):
+            for image in self._queue.rows("SELECT file FROM instances WHERE job = ?", row["id"]):
+                (self._settings.state_dir / "images" / image["file"]).unlink(missing_ok=True)
+            shutil.rmtree(self._settings.state_dir / "jobs" / str(row["id"]), ignore_errors=True)
+            self._queue.removed(row["id"])

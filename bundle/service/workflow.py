@@ -1,0 +1,124 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The inference workflow of the command line, with its network loaded once for all studies."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from bundle.service.settings import Model
+
+__all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+FORMATS = ["csv", "json", "overlay", "report", "sr", "seg", "sc"]
+
+
+class WorkflowError(ValueError):
+    """A workflow gave no results: why, in one line without text from inside a file."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """
+    What a workflow made of the images of one job.
+
+    Args:
+        results: SOP Instance UID, kind (``sr``, ``seg``, ``heat``, ``sc``) and file of each DICOM result.
+        failures: one line for each image without a result, and for each result that could not be written.
+        images: how many images have results.
+    """
+
+    results: list[tuple[str, str, Path]]
+    failures: list[str]
+    images: int
+
+
+class WarmWorkflow:
+    """
+    Run the same configuration for one set of images after another.
+
+    Everything is built anew for each set, as ``monai.bundle run`` builds it, but for the network and the calibration.
+
+    Args:
+        model: which configuration, with which settings.
+        scratch: folder for what the configuration writes before it has images.
+    """
+
+    def __init__(self, model: Model, scratch: Path) -> None:
+        arguments = ConfigParser.load_config_file(model.args_file)
+        root = model.args_file.resolve().parents[1]
+        self.name, self.modalities = model.name, model.modalities
+        settings = {"formats": FORMATS, "output_dir": str(scratch), **model.settings}
+        workflow = ConfigWorkflow(
+            config_file=[str(root / file) for file in arguments["config_file"]],
+            meta_file=[str(root / file) for file in arguments["meta_file"]],
+            workflow_type=arguments["workflow_type"],
+            logging_file=False,
+            **settings,
+        )
+        workflow.initialize()
+        self._parser = workflow.parser
+        for slot in ("network_def", "calibration"):
+            self._parser[slot] = self._parser.get_parsed_content(slot)
+        if "model_dir" not in settings:
+            raise ValueError(f"model '{model.name}': settings must name model_dir, the folder with its weights.")
+
+    def takes(self, modality: str) -> bool:
+        """Return whether this model is for images of a modality."""
+        return not self.modalities or modality in self.modalities
+
+    def run(self, files: Sequence[Path], output_dir: Path) -> Produced:
+        """
+        Write the results of some images.
+
+        Args:
+            files: DICOM files, named without identity, since tables and reports name them.
+            output_dir: folder, emptied before.
+
+        Raises:
+            WorkflowError: When none of the images can be read, or anything else ends the run.
+        """
+        shutil.rmtree(output_dir, ignore_errors=True)
+        inputs = output_dir / "input"
+        inputs.mkdir(parents=True)
+        for file in files:
+            (inputs / file.name).symlink_to(file.resolve())
+        self._parser["input"], self._parser["output_dir"] = str(inputs), str(output_dir)
+        try:
+            self._parser.get_parsed_content("run")
+        except Exception as error:
+            raise WorkflowError(_reason(error)) from None
+        finally:
+            shutil.rmtree(inputs)
+        predictions = json.loads((output_dir / "predictions.json").read_text(encoding="utf-8"))
+        results = []
+        for image in predictions["images"]:
+            for kind, name in image["files"].items():
+                if name.endswith(".dcm"):
+                    uid = pydicom.dcmread(output_dir / name, specific_tags=["SOPInstanceUID"]).SOPInstanceUID
+                    results.append((str(uid), kind, output_dir / name))
+        with (output_dir / "failures.csv").open(newline="", encoding="utf-8") as stream:
+            failures = [row["reason"] for row in csv.DictReader(stream)]
+        return Produced(results, failures, len(predictions["images"]))
+
+
+def _reason(error: BaseException) -> str:
+    """Return our own message; another library's may quote a file's text, so only its kind and place are told."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = trace.tb_frame.f_code.co_filename if trace is not None else ""
+    if isinstance(error, (ValueError, OSError)) and place.startswith(_PACKAGE):
+        return " ".join(str(error).split())[:300]
+    return f"the run ended in {type(error).__name__} ({Path(place).name}:{trace.tb_lineno if trace else 0})."

@@ -1,0 +1,180 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from bundle.service.intake import Intake
+from bundle.service.job_queue import JobQueue
+from bundle.service.listener import Listener
+from bundle.service.settings import Peer, Tls
+from tests.service.helpers import image_file, send, some_settings
+
+
+class InFolder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.addCleanup(setattr, tempfile, "tempdir", tempfile.tempdir)
+        self.folder = Path(folder.name)
+
+    def listen(self, **changes) -> int:
+        settings = some_settings(self.folder / "state", **changes)
+        settings.state_dir.mkdir()
+        self.queue = JobQueue(settings.state_dir / "queue.sqlite")
+        self.addCleanup(self.queue.close)
+        self.intake = Intake(settings, self.queue)
+        listener = Listener(settings, self.intake)
+        port = listener.start()
+        self.addCleanup(listener.stop)
+        return port
+
+    def uids(self) -> list[str]:
+        return [row["uid"] for row in self.queue.rows("SELECT uid FROM instances")]
+
+    def serves(self, port: int, **tls) -> bool:
+        """Return whether a well-behaved caller gets an echo."""
+        caller = AE("CALLER")
+        caller.acse_timeout = caller.dimse_timeout = 10
+        caller.add_requested_context(Verification)
+        association = caller.associate("127.0.0.1", port, ae_title="BUNDLE", **tls)
+        if not association.is_established:
+            return False
+        status = association.send_c_echo()
+        association.release()
+        return status.Status == 0
+
+
+class TestListener(InFolder):
+    def test_echo_store_and_duplicates(self):
+        port = self.listen()
+        self.assertTrue(self.serves(port))
+        files = [image_file(self.folder / "in", i, study=i // 2) for i in range(4)]
+        self.assertEqual(send(files, port), [0] * 4)
+        self.assertEqual(send(files[:2], port), [0] * 2)
+        self.assertEqual(len(self.uids()), 4)
+        self.assertEqual(len(self.queue.rows("SELECT id FROM jobs")), 2)
+        stored = self.folder / "state" / "images" / self.queue.rows("SELECT file FROM instances")[0]["file"]
+        self.assertIn(b"Synthetic^0", stored.read_bytes())
+        self.assertNotIn("SYNTHETIC", stored.name)
+        self.assertEqual(list(self.intake.partial.iterdir()), [])
+
+    def test_callers_with_the_wrong_title_are_refused(self):
+        port = self.listen()
+        with self.assertLogs("bundle.service.listener", "WARNING"):
+            self.assertEqual(send([image_file(self.folder / "in", 0)], port, called="SOMEONE"), [None])
+        self.assertEqual(self.uids(), [])
+
+    def test_only_named_peers(self):
+        port = self.listen(peers=(Peer("CR1", "127.0.0.1"), Peer("CR2", "10.9.9.9")))
+        file = image_file(self.folder / "in", 0)
+        with self.assertLogs("bundle.service.listener", "WARNING"):
+            self.assertEqual(send([file], port, title="CR2"), [None])
+            self.assertEqual(send([file], port, title="STRANGER"), [None])
+        self.assertEqual(self.uids(), [])
+        self.assertEqual(send([file], port, title="CR1"), [0])
+
+    def test_objects_that_are_no_images_of_an_accepted_class(self):
+        port = self.listen()
+        own = image_file(self.folder / "in", 0, Manufacturer="attention-imaging-bundle")
+        unnamed = image_file(self.folder / "in", 1, StudyInstanceUID=None)
+        other = image_file(self.folder / "in", 2, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+        with self.assertLogs("bundle.service", "INFO") as logs:
+            self.assertEqual(send([own, unnamed], port), [0, 0xC000])
+        self.assertIn("StudyInstanceUID must be a UID", "".join(logs.output))
+        self.assertEqual(send([other], port), [None])  # no presentation context is accepted
+        self.assertEqual(self.uids(), [])
+
+    def test_an_oversized_object_ends_its_association_and_leaves_nothing(self):
+        port = self.listen(max_object_bytes=2**21)
+        large = image_file(self.folder / "in", 0)
+        with large.open("ab") as file:  # more behind the pixels
+            file.write(struct.pack("<HH2sHI", 0x7FE1, 0x0010, b"OB", 0, 2**22) + bytes(2**22))
+        with self.assertLogs("bundle.service.listener", "WARNING"):
+            self.assertEqual(send([large], port), [None])
+        self.assertEqual(send([image_file(self.folder / "in", 1)], port), [0])
+        self.wait_for(lambda: not list(self.intake.partial.iterdir()))
+
+    def test_rate_and_disk(self):
+        port = self.listen(instances_per_minute=2)
+        files = [image_file(self.folder / "in", i) for i in range(3)]
+        with self.assertLogs("bundle.service.listener", "WARNING"):
+            self.assertEqual(send(files, port), [0, 0, 0xA700])
+
+    def test_no_room(self):
+        port = self.listen(min_free_bytes=2**60)
+        with self.assertLogs("bundle.service.listener", "ERROR"):
+            self.assertEqual(send([image_file(self.folder / "in", 0)], port), [0xA700])
+
+    def test_garbage_and_silence_stop_nobody(self):
+        port = self.listen()
+        silent = []
+        for words in (
+            b"",
+            b"GET / HTTP/1.1\r\n\r\n",
+            bytes(100),
+            b"\x01\x00\xff\xff\xff\xff" + bytes(1000),  # an association request of 4 GB
+            b"\x04\x00\x00\x00\x00\x10" + bytes(16),  # data before any association
+            b"\x01\x00\x00\x00\x00\x44" + bytes(68),
+        ):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            self.addCleanup(connection.close)
+            connection.sendall(words)
+            silent.append(connection)
+        self.assertTrue(self.serves(port))
+
+    def test_parallel_senders(self):
+        port = self.listen()
+        files = [image_file(self.folder / "in", i) for i in range(20)]
+        answers: list[list] = [[] for _ in files]
+        threads = [
+            threading.Thread(target=lambda i=i: answers[i].extend(send([files[i]], port, title=f"S{i}")))
+            for i in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(answers, [[0]] * 20)
+        self.assertEqual(len(self.uids()), 20)
+
+    def wait_for(self, condition) -> None:
+        until = time.monotonic() + 5
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.05)
+        self.assertTrue(condition())
+
+
+class TestTls(InFolder):
+    def test_named_certificates_only_and_a_silent_caller_stops_nobody(self):
+        certificate, key = self.folder / "c.pem", self.folder / "k.pem"
+        words = (
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+        )
+        subprocess.run([*words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        port = self.listen(tls=Tls(certificate, key, certificate))
+        silent = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.addCleanup(silent.close)
+        context = ssl.create_default_context(cafile=certificate)
+        self.assertFalse(self.serves(port, tls_args=(context, "127.0.0.1")))  # no certificate of its own
+        self.assertFalse(self.serves(port))
+        context.load_cert_chain(certificate, key)
+        self.assertTrue(self.serves(port, tls_args=(context, "127.0.0.1")))
+        file = image_file(self.folder / "in", 0, StudyDate=datetime.date(2026, 1, 1).strftime("%Y%m%d"))
+        self.assertEqual(send([file], port, tls_args=(context, "127.0.0.1")), [0])
+
+
+if __name__ == "__main__":
+    unittest.main()

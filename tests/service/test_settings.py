@@ -1,0 +1,55 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from bundle.service.settings import Model, Node, Peer, load_settings
+
+GOOD = """
+state_dir: state
+models:
+- {name: adfa, args_file: ../args.yaml, settings: {model_dir: weights}, modalities: [CR, DX]}
+destinations: [{ae_title: ARCHIVE, host: 127.0.0.1, port: 4242}]
+peers: [{ae_title: CR1, address: 10.0.0.5}]
+sources: {pacs: {ae_title: ARCHIVE, host: 127.0.0.1, port: 4242}}
+quiet_seconds: 5
+"""
+
+
+class TestSettings(unittest.TestCase):
+    def load(self, text: str):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "service.yaml"
+            path.write_text(text)
+            return load_settings(path), path.parent
+
+    def test_parts_and_paths(self):
+        settings, folder = self.load(GOOD)
+        self.assertEqual(settings.state_dir, folder.resolve() / "state")
+        args_file = folder.resolve() / "../args.yaml"
+        self.assertEqual(settings.models, (Model("adfa", args_file, {"model_dir": "weights"}, ("CR", "DX")),))
+        self.assertEqual(settings.destinations, (Node("ARCHIVE", "127.0.0.1", 4242),))
+        self.assertEqual(settings.peers, (Peer("CR1", "10.0.0.5"),))
+        self.assertEqual(settings.sources, {"pacs": Node("ARCHIVE", "127.0.0.1", 4242)})
+        self.assertEqual(settings.quiet_seconds, 5)
+
+    def test_refused(self):
+        for change, message in (
+            ("porrt: 1", "'porrt' is unknown, known are state_dir"),
+            ("port: eleven", "port must be of type int, got 'eleven'"),
+            ("peers: {}", "peers must be a list"),
+            ("tls: {certificate: a}", "tls: 'key' is missing"),
+            ("ae_title: WAY_TOO_LONG_A_TITLE", "1 to 16 characters and no backslash, got 'WAY_TOO_LONG_A_TITLE'"),
+            ("models: []", "models must name at least one workflow"),
+            ("models: [{name: a/b, args_file: x}]", "unique letters, digits and _, got 'a/b'"),
+            ("state_dir:", "state_dir must have a value"),
+        ):
+            with self.subTest(change), self.assertRaisesRegex(ValueError, message):
+                self.load(GOOD + change + "\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,183 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+import time
+import unittest
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+from bundle.results.dicom_sr import read_boxes_from_sr
+from bundle.service.intake import Intake
+from bundle.service.job_queue import JobQueue
+from bundle.service.sender import send_job
+from bundle.service.settings import Node
+from bundle.service.worker import Worker
+from tests.service.helpers import image_file, quiet_workflow, small_adfa, small_msa, some_settings, states
+
+
+class Archive:
+    """A node that keeps headers, and answers with the statuses it is told to."""
+
+    def __init__(self) -> None:
+        self.objects: list[pydicom.Dataset] = []
+        self.statuses: list[int] = []
+        node = AE("ARCHIVE")
+        node.supported_contexts = AllStoragePresentationContexts
+        self.server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self.store)])
+        self.node = Node("ARCHIVE", "127.0.0.1", self.server.server_address[1])
+
+    def store(self, event: evt.Event) -> int:
+        status = self.statuses.pop(0) if self.statuses else 0
+        if status == 0:
+            self.objects.append(event.dataset)
+        return status
+
+
+class TestWorker(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.root = Path(folder.name)
+        open_models = contextlib.ExitStack()
+        cls.addClassCleanup(open_models.close)
+        models = (small_adfa(cls.root / "adfa"), small_msa(cls.root / "msa"))
+        cls.workflows = [open_models.enter_context(quiet_workflow(m, cls.root / "scratch")) for m in models]
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.archive = Archive()
+        self.addCleanup(self.archive.server.shutdown)
+        self.settings = some_settings(
+            self.folder / "state", destinations=(self.archive.node,), retry_seconds=0.0, max_object_bytes=2**20
+        )
+        self.settings.state_dir.mkdir()
+        self.queue = JobQueue(self.settings.state_dir / "queue.sqlite")
+        self.addCleanup(self.queue.close)
+        self.intake = Intake(self.settings, self.queue)
+        self.worker = Worker(self.settings, self.queue, self.workflows)
+
+    def send(self, job: int) -> None:
+        send_job(job, self.settings, self.queue)
+
+    def test_a_study_of_two_images_and_its_way_back(self):
+        radiograph = image_file(self.folder / "in", 0, study=7)
+        self.intake.take(radiograph, "CR1")
+        self.intake.take(image_file(self.folder / "in", 1, study=7, ultrasound=True), "US1")
+        self.assertTrue(self.worker.step())
+        self.assertEqual(states(self.queue), ["sending"])
+        self.send(1)
+        self.assertEqual(states(self.queue), ["done"])
+        kinds = [row["kind"] for row in self.queue.rows("SELECT kind FROM results WHERE model = 'adfa'")]
+        self.assertEqual(sorted(kinds), sorted(["sr", "seg", "heat", "sc"] * 2))
+        self.assertEqual(len(self.archive.objects), 8 + 3)  # boxes are for the radiograph alone, without a threshold
+        source = pydicom.dcmread(radiograph)
+        self.assertEqual({str(o.StudyInstanceUID) for o in self.archive.objects}, {source.StudyInstanceUID})
+        self.assertEqual({str(o.PatientID) for o in self.archive.objects}, {"SYNTHETIC-7"})
+        self.assertEqual(len({str(o.SOPInstanceUID) for o in self.archive.objects}), 11)
+
+    def test_boxes_of_the_report_are_those_of_the_table(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        folder = self.settings.state_dir / "jobs" / "1" / "msa"
+        (image,) = json.loads((folder / "predictions.json").read_text())["images"]
+        boxes = [vars(box) for box in read_boxes_from_sr(folder / image["files"]["sr"])]
+        self.assertGreater(len(boxes), 0)
+        for found, told in zip(boxes, image["boxes"], strict=True):
+            for side in ("x", "y", "width", "height"):
+                self.assertAlmostEqual(found[side], told[side], places=3)
+
+    def test_results_are_the_same_when_made_again_and_those_of_the_command_line(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        uids = {row["uid"] for row in self.queue.rows("SELECT uid FROM results")}
+        files = [self.settings.state_dir / "images" / row["file"] for row in self.queue.rows("SELECT * FROM instances")]
+        again = self.workflows[0].run(files, self.folder / "again")
+        self.assertLess({uid for uid, _, _ in again.results}, uids)
+        self.assertEqual((again.images, again.failures), (1, []))
+
+    def test_the_network_is_kept(self):
+        parser = self.workflows[0]._parser
+        before = parser.get_parsed_content("network_def")
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        self.assertIs(parser.get_parsed_content("network_def"), before)
+        self.assertIs(parser.get_parsed_content("evaluator").network, before)
+
+    def test_a_broken_image_is_parked_and_a_partly_broken_study_is_answered(self):
+        broken = image_file(self.folder / "in", 0, study=0, BitsStored=99)
+        self.intake.take(broken, "CR1")
+        with self.assertLogs("bundle.service.worker", "WARNING"):
+            self.worker.step()
+        (job,) = self.queue.rows("SELECT * FROM jobs")
+        self.assertEqual(job["state"], "parked")
+        self.assertIn("BitsStored within it", job["reason"])
+        self.intake.take(image_file(self.folder / "in", 1, study=0), "CR1")
+        self.queue.retry()
+        self.worker.step()
+        (job,) = self.queue.rows("SELECT * FROM jobs")
+        self.assertEqual(job["state"], "sending")
+        self.assertIn("BitsStored within it", job["reason"])
+
+    def test_no_model_for_the_modality(self):
+        self.intake.take(image_file(self.folder / "in", 0, ultrasound=True), "US1")
+        with self.assertLogs("bundle.service.worker", "WARNING"):
+            Worker(self.settings, self.queue, self.workflows[1:]).step()
+        self.assertIn("no model is for images of modality US", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
+
+    def test_the_archive_is_away_has_no_room_or_refuses(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        away = replace(self.settings, destinations=(Node("ARCHIVE", "127.0.0.1", 1),))
+        with self.assertLogs("bundle.service.sender", "WARNING"):
+            send_job(1, away, self.queue)
+        self.assertEqual(states(self.queue), ["sending"])
+        self.archive.statuses = [0, 0, 0xA700]
+        with self.assertLogs("bundle.service.sender", "WARNING"):
+            self.send(1)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 2))
+        self.archive.statuses = [0, 0xC000]
+        with self.assertLogs("bundle.service.sender", "ERROR"):
+            self.send(1)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 3))
+        self.assertIn("ARCHIVE refused", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
+        self.queue.retry()
+        self.send(1)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 7))  # none was sent twice
+
+    def test_running_until_told_to_stop(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        stop = threading.Event()
+        thread = threading.Thread(target=self.worker.run, args=(stop,))
+        thread.start()
+        until = time.monotonic() + 30
+        while states(self.queue) != ["done"] and time.monotonic() < until:
+            time.sleep(0.05)
+        stop.set()
+        thread.join(30)
+        self.assertEqual((states(self.queue), thread.is_alive()), (["done"], False))
+
+    def test_old_studies_are_removed_and_still_known(self):
+        file = image_file(self.folder / "in", 0)
+        self.intake.take(file, "CR1")
+        self.worker.step()
+        self.send(1)
+        self.worker._settings = replace(self.settings, keep_days=-1)
+        self.worker._remove_old()
+        self.assertEqual(list((self.settings.state_dir / "images").rglob("*.dcm")), [])
+        self.assertEqual(list((self.settings.state_dir / "jobs").iterdir()), [])
+        self.assertFalse(self.intake.take(file, "CR1"))
+
+
+if __name__ == "__main__":
+    unittest.main()
