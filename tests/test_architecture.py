@@ -14,15 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle"
 LAYERS = {  # layer: what it may import from the package besides itself
     "functional": set(),
+    "distributed": set(),
     "networks.blocks": {"functional"},
     "networks.nets": {"functional", "networks.blocks"},
-    "losses": {"functional"},
+    "losses": {"functional", "distributed"},
     "transforms": {"functional", "data"},
     "data": {"functional", "transforms"},
     "metrics": {"functional"},
     "inferers": {"functional"},
-    "handlers": {"functional", "metrics", "data", "results"},
-    "engines": {"functional", "metrics"},
+    "handlers": {"functional", "distributed", "metrics", "data", "results"},
+    "engines": {"functional", "distributed", "metrics"},
     "results": {"functional", "data"},
     "service": {"data", "results"},  # it gets networks only through the configuration it is told to run
 }

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from monai.data import DataLoader, Dataset
 from monai.data.utils import list_data_collate
+from monai.transforms import Randomizable
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
@@ -58,11 +59,20 @@ class InMemoryDataset(Dataset):
     Args:
         data: items with tensors.
         transform: applied anew at each access, ``None`` for nothing.
+
+    Attributes:
+        item_seed: if set, the random transform of item ``i`` starts from this number and ``i``.
     """
+
+    item_seed: int | None = None
 
     def _transform(self, index: int) -> Any:
         item = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in self.data[index].items()}
-        return item if self.transform is None else self.transform(item)
+        if self.transform is None:
+            return item
+        if self.item_seed is not None and isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=(self.item_seed * 1_000_003 + index) % 2**32)
+        return self.transform(item)
 
 
 class ReadableDataset(InMemoryDataset):

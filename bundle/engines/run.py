@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 
+import ignite.distributed as idist
 import monai
 from monai.engines import Trainer
 from monai.utils import set_determinism
 
+from bundle.distributed import start_processes
 from bundle.engines.command_line import CommandLine
 
 __all__ = ["prepare_run", "run_to_end"]
@@ -28,14 +30,15 @@ _CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<s
 _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 
-def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False) -> None:
+def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False, backend: str | None = None) -> None:
     """
-    Check the flags, create the output folder, seed everything, and have errors of this package printed as one line.
+    Check the flags, join the other processes, create the output folder, seed, and have our errors as one line.
 
     Args:
         output_dir: created where it does not exist.
         seed: of Python, NumPy and PyTorch, which then use deterministic algorithms; ``None`` leaves them alone.
         debug: print errors with their traceback instead.
+        backend: of several processes, see :py:func:`bundle.distributed.start_processes`.
 
     Raises:
         OSError: When the folder cannot be written.
@@ -47,6 +50,7 @@ def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = Fals
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     if command_line := _command_line():
         command_line.check()
+    start_processes(backend)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +72,7 @@ def run_to_end(trainer: Trainer) -> None:
         logger.info("nothing to train: epoch %d of %d is done", trainer.state.epoch, trainer.state.max_epochs)
         return
     trainer.run()
+    idist.barrier()  # what the first process has just saved, all read next
 
 
 def _command_line() -> CommandLine | None:

@@ -9,9 +9,10 @@ from bundle.handlers.class_heatmaps import ClassHeatmaps
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 from bundle.handlers.descriptor_whitening import DescriptorWhitening
 from bundle.handlers.handler_group import HandlerGroup
+from bundle.handlers.mean_loss import MeanLoss
 from bundle.handlers.mixup import MixUp
 from bundle.handlers.results import CalibrationWriter, ResultsHandler
-from bundle.handlers.training_checkpoint import EpochSeeder, TrainingCheckpoint
+from bundle.handlers.training_checkpoint import EpochSeeder, TrainingCheckpoint, save_weights
 from bundle.handlers.training_log import TrainingLog
 from bundle.handlers.weight_averaging import WeightAveraging
 
@@ -26,9 +27,11 @@ __all__ = [
     "DescriptorWhitening",
     "EpochSeeder",
     "HandlerGroup",
+    "MeanLoss",
     "MixUp",
     "ResultsHandler",
     "TrainingCheckpoint",
     "TrainingLog",
     "WeightAveraging",
+    "save_weights",
 ]

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
+
+from bundle.distributed import summed
 
 __all__ = ["CenterBankUpdater"]
 
@@ -121,11 +122,12 @@ class CenterBankUpdater:
             patches = self.network.describe(self._images(batch))
             total += patches.double().sum(dim=0)
             count += patches.shape[0]
-        if idist.get_world_size() > 1:
-            total, count = idist.all_reduce(total), idist.all_reduce(count)  # type: ignore[assignment]
-        return (total / count).to(centers.dtype)
+        total, number = summed(total, count)
+        return (total / number).to(centers.dtype)
 
     @torch.no_grad()
     def variance(self) -> float:
         """Return the variance of the first batch's embedding over images and positions, averaged over channels."""
-        return float(self.network.describe(self._probe).flatten(0, 1).var(dim=0, unbiased=False).mean())
+        patches = self.network.describe(self._probe).flatten(0, 1).double()
+        total, squares, count = summed(patches.sum(dim=0), patches.square().sum(dim=0), len(patches))
+        return float((squares / count - (total / count).square()).clamp_min(0).mean())

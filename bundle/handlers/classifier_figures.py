@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -16,6 +18,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
 from bundle.data.classifier_calibration import write_classifier_calibration
+from bundle.distributed import gathered
 from bundle.functional.targets import multi_hot
 from bundle.metrics.calibration import fit_temperature, reliability_bins
 from bundle.metrics.classification import compute_classification_metrics
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Collector:
-    """Logits, targets and patients of all batches of an evaluator, before its post-processing."""
+    """Logits, targets and patients of all images of an evaluator, in all processes, before its post-processing."""
 
     def __init__(self, classes: Sequence[str], exclusive: bool) -> None:
         self.classes, self.exclusive = list(classes), exclusive
@@ -40,11 +43,12 @@ class _Collector:
         """
         engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._join)  # before what others do at the end
 
     def _clear(self, engine: Engine) -> None:
         self._logits: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
-        self._patients: list[str] = []
+        self._patients: list[str | None] = []
 
     def _collect(self, engine: Engine) -> None:
         output: dict = engine.state.output  # type: ignore[assignment]
@@ -52,7 +56,14 @@ class _Collector:
         logits = torch.as_tensor(output[CommonKeys.PRED]).detach().cpu().float()
         self._logits.append(logits)
         self._targets.append(multi_hot(torch.as_tensor(output[CommonKeys.LABEL]).cpu(), len(self.classes)))
-        self._patients += batch.get("patient") or [f"image {len(self._patients) + i}" for i in range(len(logits))]
+        self._patients += batch.get("patient") or [None] * len(logits)
+
+    def _join(self, engine: Engine) -> None:
+        """Bring together what all processes have, in the order of the images."""
+        images = chain.from_iterable(self._logits), chain.from_iterable(self._targets), self._patients
+        logits, targets, patients = zip(*gathered(list(zip(*images, strict=True))), strict=True)
+        self._logits, self._targets = [torch.stack(logits)], [torch.stack(targets)]
+        self._patients = [f"image {i}" if patient is None else patient for i, patient in enumerate(patients)]
 
     def _probabilities(self, temperature: float) -> np.ndarray:
         logits = torch.cat(self._logits).double() / temperature
@@ -92,7 +103,9 @@ class ClassifierCalibrator(_Collector):
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the calibration."""
+        """Write the calibration, in the first process."""
+        if idist.get_rank() > 0:
+            return
         targets = torch.cat(self._targets)
         temperature = fit_temperature(torch.cat(self._logits), targets, self.exclusive)
         p = self._probabilities(temperature)

@@ -11,12 +11,16 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
+from bundle.distributed import same_everywhere, summed
+
 __all__ = ["DescriptorWhitening"]
 
 
 class DescriptorWhitening:
     """
     Whiten a network's descriptor with its normal training images, once before the first epoch.
+
+    Mean and covariance are those over the images of all processes.
 
     Attach it before the center bank, which holds features of the descriptor, and not at all for the paper's random
     start.
@@ -45,7 +49,9 @@ class DescriptorWhitening:
             device = next(self.network.parameters()).device
             x = self.network.stacked_features(batch[CommonKeys.IMAGE].to(device)).transpose(0, 1).flatten(1).double()
             count, total, products = count + x.shape[1], total.to(x) + x.sum(dim=1), products.to(x) + x @ x.T
-        mean = total / count
-        covariance = products / count - torch.outer(mean, mean)
+        total, products, number = summed(total, products, count)
+        mean = total / number
+        covariance = products / number - torch.outer(mean, mean)
         dtype = next(self.network.descriptor.parameters()).dtype
         self.network.descriptor.whiten(mean.to(dtype), covariance.to(dtype), self.shrinkage)
+        same_everywhere(self.network.descriptor)

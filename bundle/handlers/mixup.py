@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -23,7 +24,7 @@ class MixUp:
     Args:
         num_classes: number of classes ``K``; the blended labels have shape ``(B, K)``.
         alpha: both parameters of the beta distribution of the blending share, positive.
-        seed: of the random numbers.
+        seed: of the random numbers; each process draws its own and blends its own images.
 
     Raises:
         ValueError: When ``alpha`` is not positive.
@@ -33,7 +34,7 @@ class MixUp:
         if alpha <= 0:
             raise ValueError(f"alpha must be positive, got {alpha}.")
         self.num_classes, self.alpha = num_classes, alpha
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed + idist.get_rank())
 
     def attach(self, engine: Engine) -> None:
         """

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
 from bundle.data.calibration import write_calibration
 from bundle.data.readers import split_frame
+from bundle.distributed import gathered
 from bundle.results.records import Box, ImageResult
 
 __all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
@@ -132,7 +134,7 @@ class ResultsHandler:
 
 class CalibrationWriter:
     """
-    Save the scores of the normal images of an evaluator as the calibration of a checkpoint.
+    Save the scores of the normal images of an evaluator, in all processes, as the calibration of a checkpoint.
 
     Args:
         path: file to write.
@@ -158,6 +160,9 @@ class CalibrationWriter:
                 self._heat.append(float(torch.as_tensor(output["heatmap"]).flatten().quantile(0.9)))
 
     def finish(self, engine: Engine) -> None:
-        """Write the file."""
-        saved = write_calibration(self.path, self.weights, self._scores, float(np.median(self._heat)), self.rate)
-        logger.info("calibrated on %d normals: threshold %s", len(self._scores), saved["threshold"])
+        """Write the file, in the first process."""
+        scores, heat = gathered(self._scores), gathered(self._heat)
+        if idist.get_rank() > 0:
+            return
+        saved = write_calibration(self.path, self.weights, scores, float(np.median(heat)), self.rate)
+        logger.info("calibrated on %d normals: threshold %s", len(scores), saved["threshold"])

@@ -13,8 +13,11 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from torch import nn
 
-__all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically"]
+from bundle.data.images import InMemoryDataset
+
+__all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,19 @@ def save_atomically(content: Any, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """
+    Save a network's state dict from the first process; the others wait for it.
+
+    Args:
+        network: un-wrapped network.
+        path: file to write; it is complete or absent.
+    """
+    if idist.get_rank() == 0:
+        save_atomically(network.state_dict(), Path(path))
+    idist.barrier()
+
+
 class EpochSeeder:
     """
     Seed PyTorch before every epoch from the run's seed and the epoch's number.
@@ -41,10 +57,12 @@ class EpochSeeder:
     Args:
         seed: of the run.
         transform: random MONAI transform to seed as well, or ``None``.
+        dataset: if given, the random transform draws the numbers of each image from the epoch and the image's place in
+            this data set, so that they do not depend on how the images are shared among processes.
     """
 
-    def __init__(self, seed: int, transform: Any = None) -> None:
-        self.seed, self.transform = seed, transform
+    def __init__(self, seed: int, transform: Any = None, dataset: InMemoryDataset | None = None) -> None:
+        self.seed, self.transform, self.dataset = seed, transform, dataset
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
@@ -53,8 +71,10 @@ class EpochSeeder:
     def __call__(self, engine: Engine) -> None:
         """Seed for ``engine.state.epoch``."""
         seed = (self.seed * 1_000_003 + engine.state.epoch) % 2**32
-        torch.manual_seed(seed)
-        if self.transform is not None:
+        torch.manual_seed(seed + idist.get_rank())  # dropout differs between processes
+        if self.dataset is not None:
+            self.dataset.item_seed = seed
+        elif self.transform is not None:
             self.transform.set_random_state(seed=seed)
 
 

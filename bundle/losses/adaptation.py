@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import ignite.distributed as idist
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bundle.distributed import shared_mean, summed
 from bundle.functional.resizing import resized_map
 
 __all__ = ["AdaptationLoss"]
@@ -26,6 +28,9 @@ class AdaptationLoss(nn.Module):
     with :math:`\bar d` the mean distance of the patches of unchanged images and :math:`d_a` the distances inside the
     changed regions. Dividing by :math:`s` makes it independent of the features' scale. This is a departure from the
     paper, which trains on normal images only.
+
+    With several processes the means are those over the images of all of them, and each returns its part of the loss, so
+    that the mean of their gradients is the gradient of the whole.
 
     Args:
         margin: wanted distance inside the regions as a multiple of the normal one, above 1.
@@ -58,11 +63,11 @@ class AdaptationLoss(nn.Module):
         region = resized_map(target.to(input.dtype), [input.shape[-2], input.shape[-1]])
         unchanged = region.amax(dim=(1, 2, 3)) == 0
         # a small batch may hold changed images only: then what lies outside the regions stands for normal
-        normal = input[unchanged].mean() if bool(unchanged.any()) else input[region == 0].mean()
-        changed = input[region > 0.5]
-        scale = normal.detach()
+        images, changed = summed(unchanged.sum(), (region > 0.5).sum())
+        normal = shared_mean(input[unchanged] if images > 0 else input[region == 0])
+        scale = (summed(normal)[0] / idist.get_world_size()).to(normal.dtype)
         loss = normal / scale
-        if self.push > 0 and changed.numel() > 0:
-            short = (self.margin * scale - changed) / (self.temperature * scale)
-            loss = loss + self.push * F.softplus(short).mean()
+        if self.push > 0 and changed > 0:
+            short = (self.margin * scale - input[region > 0.5]) / (self.temperature * scale)
+            loss = loss + self.push * shared_mean(F.softplus(short))
         return loss

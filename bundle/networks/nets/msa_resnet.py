@@ -119,7 +119,7 @@ class _MapNetwork(nn.Module):
             self.get_submodule(name).eval()
         if self.fixed_statistics:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
         return self
 
