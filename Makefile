@@ -4,11 +4,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test department lint clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
 	@echo "make test             run all tests"
+	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
 	@echo "make clean            remove .venv and everything generated"
 
@@ -19,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(RUN) -m pytest
+
+department: $(STAMP)
+	$(RUN) -m pytest -m servers tests/service --log-cli-level=INFO
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
