@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Model", "Node", "Peer", "Settings", "Tls", "Web", "load_settings"]
+__all__ = ["Model", "Node", "Peer", "Settings", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Web:
-    """
-    The worklist page.
-
-    Args:
-        host: address to listen on; anything but the loopback shows reports of patients to the network.
-        port: TCP port.
-        feedback: let a reader agree, disagree and correct boxes; read-only otherwise.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    feedback: bool = False
-
-
-@dataclass(frozen=True)
 class Settings:
     """
     The service.
@@ -111,11 +95,8 @@ class Settings:
         host: address to listen on.
         port: TCP port to listen on.
         peers: who may send; empty for everyone.
-        sources: nodes to pull from by C-FIND and C-MOVE, by the name used on the command line.
-        dicomweb: addresses to pull from by QIDO-RS and WADO-RS, by the name used on the command line.
         tls: certificates; ``None`` listens without TLS.
         watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
-        web: the page; ``None`` for none.
         quiet_seconds: a study is complete when nothing new came for so long.
         max_object_bytes: a larger object ends its association.
         max_associations: callers at once.
@@ -133,11 +114,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 11112
     peers: tuple[Peer, ...] = ()
-    sources: Mapping[str, Node] = field(default_factory=dict)
-    dicomweb: Mapping[str, str] = field(default_factory=dict)
     tls: Tls | None = None
     watch: Path | None = None
-    web: Web | None = None
     quiet_seconds: float = 10
     max_object_bytes: int = 2**29
     max_associations: int = 32
@@ -152,9 +130,7 @@ _PARTS: dict[str, type] = {
     "models": Model,
     "destinations": Node,
     "peers": Peer,
-    "sources": Node,
     "tls": Tls,
-    "web": Web,
 }
 _PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file"}
 
@@ -178,8 +154,8 @@ def load_settings(path: str | Path) -> Settings:
     for name in names:
         if not re.fullmatch(r"\w{1,40}", name) or names.count(name) > 1:
             raise ValueError(f"{path.name}: a model's name must be unique letters, digits and _, got '{name}'.")
-    nodes = (*settings.destinations, *settings.sources.values())
-    for title in (settings.ae_title, *(n.ae_title for n in nodes), *(p.ae_title for p in settings.peers)):
+    titles = [settings.ae_title, *(n.ae_title for n in settings.destinations), *(p.ae_title for p in settings.peers)]
+    for title in titles:
         if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():  # PS3.5 6.2, AE: no backslash
             raise ValueError(f"{path.name}: an AE title must have 1 to 16 characters and no backslash, got '{title}'.")
     return settings
@@ -210,8 +186,6 @@ def _value(slot: Any, value: Any, where: str, folder: Path) -> Any:
         raise ValueError(f"{where} must be a mapping.")
     if part is not None and many:
         return tuple(_built(part, item, f"{where}[{i}]", folder) for i, item in enumerate(value))
-    if part is not None and named:
-        return {str(name): _built(part, item, f"{where}.{name}", folder) for name, item in value.items()}
     if part is not None:
         return _built(part, value, where, folder)
     if slot.name in _PATHS:

@@ -50,7 +50,7 @@ class Department:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.web_port = folder, free_port(), free_port()
+        self.folder, self.port = folder, free_port()
         self.archive = Orthanc(folder / "orthanc", self.port)
         models = [small_adfa(folder / "adfa"), small_msa(folder / "msa")]
         self.settings = {
@@ -60,10 +60,7 @@ class Department:
             "retry_seconds": 1,
             "max_attempts": 100,  # the tests kill workers on purpose
             "min_free_bytes": 0,
-            "web": {"port": self.web_port, "feedback": True},
             "destinations": [{"ae_title": "ORTHANC", "host": "127.0.0.1", "port": self.archive.dicom_port}],
-            "sources": {"archive": {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": self.archive.dicom_port}},
-            "dicomweb": {"archive": f"http://127.0.0.1:{self.archive.http_port}/dicom-web"},
             "models": [
                 {"name": m.name, "args_file": str(m.args_file), "settings": {**m.settings, "frames": "middle"}}
                 for m in models

@@ -14,7 +14,6 @@ models:
 - {name: adfa, args_file: ../args.yaml, settings: {model_dir: weights}, modalities: [CR, DX]}
 destinations: [{ae_title: ARCHIVE, host: 127.0.0.1, port: 4242}]
 peers: [{ae_title: CR1, address: 10.0.0.5}]
-sources: {pacs: {ae_title: ARCHIVE, host: 127.0.0.1, port: 4242}}
 quiet_seconds: 5
 """
 
@@ -33,7 +32,6 @@ class TestSettings(unittest.TestCase):
         self.assertEqual(settings.models, (Model("adfa", args_file, {"model_dir": "weights"}, ("CR", "DX")),))
         self.assertEqual(settings.destinations, (Node("ARCHIVE", "127.0.0.1", 4242),))
         self.assertEqual(settings.peers, (Peer("CR1", "10.0.0.5"),))
-        self.assertEqual(settings.sources, {"pacs": Node("ARCHIVE", "127.0.0.1", 4242)})
         self.assertEqual(settings.quiet_seconds, 5)
 
     def test_refused(self):
