@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bundle.distributed.batch_norm import SynchronizedBatchNorm2d
 
-__all__ = ["parallel_network", "share_of_batch", "start_processes"]
+__all__ = ["parallel_network", "refuse_processes", "share_of_batch", "start_processes"]
 
 
 def start_processes(backend: str | None) -> None:
@@ -35,6 +35,20 @@ def start_processes(backend: str | None) -> None:
     idist.initialize(backend)
     if idist.get_rank() > 0:
         logging.disable(logging.WARNING)
+
+
+def refuse_processes() -> None:
+    """
+    Do nothing in a run of one process: results are not brought together, and several would overwrite each other's.
+
+    Raises:
+        ValueError: When there are several processes.
+    """
+    if idist.get_world_size() > 1:
+        raise ValueError(
+            f"inference and evaluation write their results from one process, got {idist.get_world_size()}; "
+            "start them without torchrun."
+        )
 
 
 def share_of_batch(batch_size: int) -> int:

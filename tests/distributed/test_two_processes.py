@@ -15,6 +15,7 @@ from bundle.distributed import (
     SynchronizedBatchNorm2d,
     gathered,
     parallel_network,
+    refuse_processes,
     same_everywhere,
     share_of_batch,
     shared_mean,
@@ -76,6 +77,10 @@ def work(rank: int, folder: str) -> None:
         share_of_batch(5)
     except ValueError as error:
         out["message"] = str(error)
+    try:
+        refuse_processes()
+    except ValueError as error:
+        out["refusal"] = str(error)
     torch.save(out, Path(folder) / f"{rank}.pt")
 
 
@@ -94,6 +99,7 @@ class TestTwoProcesses(unittest.TestCase):
             self.assertEqual(found["first"].abs().sum().item(), 0)
             self.assertEqual(found["share"], 3)
             self.assertEqual(found["message"], "batch_size must be a multiple of the 2 processes, got 5.")
+            self.assertIn("write their results from one process, got 2", found["refusal"])
 
     def test_the_parts_of_a_mean_have_it_as_their_mean(self):
         # (1 + 2 + 6 + 1) / 4
@@ -118,6 +124,7 @@ class TestOneProcess(unittest.TestCase):
         self.assertIs(parallel_network(network), network)
         self.assertEqual(gathered([1, 2]), [1, 2])
         self.assertEqual(share_of_batch(5), 5)
+        refuse_processes()
         self.assertEqual(shared_mean(torch.tensor([1.0, 2.0])).item(), 1.5)
         start_processes(None)
         self.assertEqual(logging.root.manager.disable, 0)
