@@ -30,6 +30,7 @@ from torch import nn
 
 from bundle.data import AnomalyDataList
 from bundle.data.made_abnormal import MADE_ABNORMAL_KINDS, make_abnormal
+from bundle.functional.patch_statistics import PatchStatistics
 from bundle.functional.resizing import resized_map
 from bundle.losses import AdaptationLoss, MeanDistanceLoss
 from bundle.networks.blocks import FeatureBackbone
@@ -41,23 +42,36 @@ from bundle.transforms.anomaly import anomaly_heatmap, mean_of_largest
 
 SETS = {"covid19": "covid19_xray", "brainmri": "brainmri", "busi_part": "busi_part"}
 NET = {"descriptor_channels": 0, "epsilon": 0.0, "attention_weight": 0.1, "scale": "row_mean"}
-PAPER = {"descriptor_channels": None, "epsilon": 0.1, "whiten": 0.0, "push": 0.0}
-# name: departures from the default (steps chosen by validation, hard top-k, whitened start, push against made abnormal)
+PAPER = {
+    "descriptor_channels": None,
+    "epsilon": 0.1,
+    "whiten": 0.0,
+    "push": 0.0,
+    "centers": "once",
+    "refit": False,
+    "images": "stretched",
+}
+# name: departures from the default (whitened deviations from the mean of each position, hard top-k, push against made
+# abnormal, centers that follow the descriptor, step chosen by validation, refit on all normals)
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "pull only": {"push": 0.0},
     "random start": {"whiten": 0.0},
     "paper": PAPER,
+    "paper, hard": {**PAPER, "epsilon": 0.0},
     "standardized start": {"whiten": 1.0},
+    "whitened over all patches": {"within": False},
+    "centers once": {"centers": "once"},
     "no attention": {"attention_weight": 0.0},
     "width 44": {"descriptor_channels": 44},
     "soft 0.02": {"epsilon": 0.02},
-    "paper, hard": {**PAPER, "epsilon": 0.0},
-    "paper, sharp 0.02": {**PAPER, "epsilon": 0.02},
+    "stretched images": {"images": "stretched"},
+    "two kinds of change unseen": {"kinds": [0, 1, 2]},
     "paper, attention 0": {**PAPER, "attention_weight": 0.0},
     "paper, attention 0.05": {**PAPER, "attention_weight": 0.05},
     "paper, attention 0.2": {**PAPER, "attention_weight": 0.2},
-    "paper, random backbone": {**PAPER, "backbone": "random"},
+    "paper, random backbone": {**PAPER, "images": "stretched, random backbone"},
+    "paper, sharp 0.02": {**PAPER, "epsilon": 0.02},
     "paper, batch scale": {**PAPER, "scale": "batch_max"},
 }
 SCORES = {"max": None, "smoothed": 0.0, "top 2 %": 0.02, "top 5 %": 0.05, "top 10 %": 0.1, "top 25 %": 0.25}
@@ -76,13 +90,15 @@ def taps_of(backbone: nn.Module, images: list[torch.Tensor], normalize: Any) -> 
 
 def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str, Any]:
     """Return maps of all images of a set and of five made abnormal ones for each normal image, computed once."""
-    path = folder / f"features_{name}_{kind}.pt"
+    path = folder / f"features_{name}_{kind.replace(', ', '_').replace(' ', '_')}.pt"
     if not path.exists():
         parser = ConfigParser()
-        parser.read_config([str(Path(__file__).parents[1] / "configs" / "base.yaml")])
+        configs = Path(__file__).parents[1] / "configs"
+        parser.read_config([str(configs / "base.yaml"), str(configs / "adfa.yaml")])
+        parser["keep_aspect"] = "stretched" not in kind
         load, normalize = parser.get_parsed_content("load"), parser.get_parsed_content("normalize")
         torch.manual_seed(0)
-        backbone = FeatureBackbone(weights="default" if kind == "pretrained" else None)
+        backbone = FeatureBackbone(weights=None if "random" in kind else "default")
         data = AnomalyDataList(root / SETS[name], seed=0)
         items = data.training + data.validation + data.test
         images = [load({"image": item["image"]})["image"].as_tensor() for item in items]
@@ -107,7 +123,7 @@ def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str,
 class Split:
     """Maps of one set under one seed: training, held-back and test images, and what was made abnormal."""
 
-    def __init__(self, root: Path, name: str, seed: int, folder: Path, kind: str = "pretrained") -> None:
+    def __init__(self, root: Path, name: str, seed: int, folder: Path, kind: str = "whole") -> None:
         content = cached_features(root, name, kind, folder)
         where = {path: i for i, path in enumerate(content["paths"])}
         made = {path: i for i, path in enumerate(content["made_of"])}
@@ -158,15 +174,34 @@ def distance_maps(network: Any, split: Split, index: list[int], change: int | No
     return torch.cat(out)
 
 
-def validate(network: ADFA, split: Split) -> dict[str, float]:
-    """Return the AUROC of every score: held-back normals against what was made abnormal from them."""
+def validate(network: ADFA, split: Split) -> dict[str, Any]:
+    """Return the AUROC of every score, and of each kind: held-back normals against what was made abnormal from them."""
     normal = image_scores(distance_maps(network, split, split.held_back))
     changed = [image_scores(distance_maps(network, split, split.held_back, j)) for j in range(5)]
     labels = [0] * len(split.held_back) + [1] * (5 * len(split.held_back))
-    return {
+    result: dict[str, Any] = {
         name: float(roc_auc_score(labels, normal[name] + [s for scores in changed for s in scores[name]]))
         for name in SCORES
     }
+    pair = [0] * len(split.held_back) + [1] * len(split.held_back)
+    result["kinds"] = [float(roc_auc_score(pair, normal["top 2 %"] + scores["top 2 %"])) for scores in changed]
+    return result
+
+
+def fit_normals(network: ADFA, setting: dict[str, Any], split: Split, index: list[int], start: bool = False) -> None:
+    """Whiten with normals, from the start or behind a trained projection, and set the centers to their mean."""
+    shrinkage = setting.get("whiten", 0.1)
+    if shrinkage:
+        found = PatchStatistics.of(stacked_maps(split.maps(index), network.map_size))
+        whiten = network.descriptor.start_whitened if start else network.descriptor.whiten
+        whiten(found.mean(), found.covariance(setting.get("within", True)), shrinkage)
+    set_centers(network, split, index)
+
+
+@torch.no_grad()
+def set_centers(network: ADFA, split: Split, index: list[int]) -> None:
+    """Set the centers to the mean embedding of normals."""
+    network.center_bank.set_centers(network.describe_features(split.maps(index)).mean(dim=0))
 
 
 def make_network(setting: dict[str, Any], split: Split, seed: int) -> ADFA:
@@ -174,12 +209,7 @@ def make_network(setting: dict[str, Any], split: Split, seed: int) -> ADFA:
     torch.manual_seed(seed)
     arguments = {key: setting.get(key, value) for key, value in NET.items()}
     network = ADFA(backbone_weights=None, map_stride=8, **arguments)
-    if setting.get("whiten", 0.1):
-        x = stacked_maps(split.maps(split.training), network.map_size).transpose(0, 1).flatten(1).double()
-        mean, covariance = x.mean(dim=1), torch.cov(x)
-        network.descriptor.whiten(mean.float(), covariance.float(), setting.get("whiten", 0.1))
-    with torch.no_grad():
-        network.center_bank.set_centers(network.describe_features(split.maps(split.training)).mean(dim=0))
+    fit_normals(network, setting, split, split.training, start=True)
     return network
 
 
@@ -202,6 +232,9 @@ def train(split: Split, setting: dict[str, Any], seed: int, steps: int, score: s
     source = batches(split.training, 10, generator)
     curve, best, chosen, states = [], -math.inf, 0, {}
     for step in range(steps + 1):
+        if setting.get("centers") != "once":
+            if step % max(1, len(split.training) // 10) == 0 or step % every == 0:  # once an epoch
+                set_centers(network, split, split.training)
         if step % every == 0:
             curve.append({"step": step, **validate(network, split)})
             if step == 0 or curve[-1][score] > best:
@@ -215,7 +248,8 @@ def train(split: Split, setting: dict[str, Any], seed: int, steps: int, score: s
         half = len(index) // 2 if push else 0  # made abnormal
         maps, region = split.maps(index[half:]), torch.zeros(len(index) - half, 1, 224, 224)
         if half:
-            change = torch.randint(5, (half,), generator=generator).tolist()
+            kinds = setting.get("kinds", range(5))
+            change = [kinds[i] for i in torch.randint(len(kinds), (half,), generator=generator).tolist()]
             made, where = split.made(index[:half], change)
             maps = [torch.cat(pair) for pair in zip(maps, made, strict=True)]
             region = torch.cat([region, where])
@@ -236,8 +270,26 @@ def train(split: Split, setting: dict[str, Any], seed: int, steps: int, score: s
         result[name] = image_scores(distance_maps(network, split, split.test))
         if name == "chosen":
             result["held_back"] = image_scores(distance_maps(network, split, split.held_back))
-            result["state"] = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+        if setting.get("refit", True):
+            fit_normals(network, setting, split, split.training + split.held_back)
+            result[f"{name}, refit"] = image_scores(distance_maps(network, split, split.test))
+    result["final"] = result["chosen, refit" if setting.get("refit", True) else "chosen"]
+    if setting.get("refit", True):
+        result["held_back"] = cross_fitted(network, setting, split)
+    result["state"] = {k: v for k, v in network.state_dict().items() if not k.startswith("backbone.")}
     return result
+
+
+def cross_fitted(network: ADFA, setting: dict[str, Any], split: Split, folds: int = 5) -> dict[str, list[float]]:
+    """Return the scores of all normals by whitening and centers of the other folds, as NormalRefit computes them."""
+    normals, state = split.training + split.held_back, copy.deepcopy(network.state_dict())
+    scores: dict[str, list[float]] = {name: [] for name in SCORES}
+    for part in np.array_split(np.random.default_rng(0).permutation(normals), folds):
+        fit_normals(network, setting, split, sorted(set(normals) - set(part.tolist())))
+        for name, values in image_scores(distance_maps(network, split, part.tolist())).items():
+            scores[name] += values
+    network.load_state_dict(state)
+    return scores
 
 
 def baseline_network(split: Split, method: str, seed: int) -> PaDiM | PatchMemory:
@@ -256,14 +308,16 @@ def jobs(quick: bool) -> list[tuple[str, str, int, int | None]]:
     """Return (set, method, seed, normals) in order of importance."""
     seeds = [0] if quick else [0, 1, 2]
     todo: list[tuple[str, str, int, int | None]] = []
-    for method in ("PaDiM", "patch memory", "default"):
+    for method in ("default", "PaDiM", "patch memory"):
         todo += [(name, method, seed, None) for seed in seeds for name in SETS]
     todo += [(name, method, 0, None) for method in ("pull only", "paper", "paper, hard") for name in SETS]
     if quick:
         return todo
-    few = [(name, count) for count in (5, 10, 20, 40) for name in SETS if count < 30 or name != "busi_part"]
-    todo += [(name, "default", 0, count) for name, count in few]
     todo += [(name, method, 0, None) for method in SETTINGS for name in SETS if (name, method, 0, None) not in todo]
+    few = [(name, count) for count in (5, 10, 20, 40) for name in SETS if count < 30 or name != "busi_part"]
+    todo += [(name, method, 0, count) for name, count in few for method in ("default", "PaDiM")]
+    # Table 3 of the paper, and what the default is made of, with all seeds
+    todo += [(n, m, seed, None) for seed in seeds[1:] for m in SETTINGS for n in SETS if (n, m, seed, None) not in todo]
     return todo
 
 
@@ -276,17 +330,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="training steps (default 150, 60 with --quick)")
     parser.add_argument("--score", default="top 2 %", choices=list(SCORES), help="score that chooses the step")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="only these")
-    parser.add_argument("--tables", action="store_true", help="only write the tables of the runs that are there")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     steps = arguments.steps or (60 if arguments.quick else 150)
-    for name, method, seed, count in [] if arguments.tables else jobs(arguments.quick):
+    for name, method, seed, count in jobs(arguments.quick):
         parts = [name, method, f"seed{seed}"] + ([f"n{count}"] if count else [])
         path = arguments.output / ("_".join(parts).replace(" ", "-").replace(",", "") + ".json")
         if path.exists() or name not in arguments.sets:
             continue
         start = time.time()
-        kind = SETTINGS.get(method, {}).get("backbone", "pretrained")
+        kind = SETTINGS.get(method, {}).get("images", "whole")
         split = Split(arguments.data, name, seed, arguments.output, kind)
         if count:  # few normals: a fifth of them, at least two, is held back
             held = max(2, count // 5)
@@ -299,13 +352,13 @@ def main() -> None:
                 torch.save(state, path.with_suffix(".pt"))
         else:
             network = baseline_network(split, method, seed)
-            row = {"chosen": image_scores(distance_maps(network, split, split.test))}
+            row = {"final": image_scores(distance_maps(network, split, split.test))}
         row |= {"set": name, "method": method, "seed": seed, "normals": count, "labels": split.labels, "steps": steps}
         row["seconds"] = round(time.time() - start)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(row))
         temporary.replace(path)
-        auroc = {k: round(roc_auc_score(split.labels, v), 3) for k, v in row["chosen"].items()}
+        auroc = {k: round(roc_auc_score(split.labels, v), 3) for k, v in row["final"].items()}
         print(path.stem, row.get("chosen_step", ""), auroc, f"{row['seconds']} s", flush=True)
 
 

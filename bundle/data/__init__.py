@@ -5,7 +5,7 @@
 from bundle.data.boxes import has_boxes, items_with_boxes, read_chestxray14_boxes, read_coco_boxes
 from bundle.data.calibration import read_calibration, write_calibration
 from bundle.data.classifier_calibration import read_classifier_calibration, write_classifier_calibration
-from bundle.data.datalists import AnomalyDataList, with_made_abnormal
+from bundle.data.datalists import AnomalyDataList, with_folds, with_made_abnormal
 from bundle.data.images import InMemoryDataset, ReadableDataLoader, ReadableDataset
 from bundle.data.inputs import find_images
 from bundle.data.label_table import load_label_table, write_label_table
@@ -31,6 +31,7 @@ __all__ = [
     "read_chestxray14_boxes",
     "read_classifier_calibration",
     "read_coco_boxes",
+    "with_folds",
     "with_made_abnormal",
     "write_calibration",
     "write_classifier_calibration",

@@ -17,7 +17,7 @@ import torch
 
 from bundle.functional.conformal import conformal_threshold
 
-__all__ = ["file_sha256", "read_calibration", "write_calibration"]
+__all__ = ["file_sha256", "heat_of_normal", "read_calibration", "write_calibration"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ def _digest(file: Any) -> str:
     return digest.hexdigest()
 
 
+def heat_of_normal(heatmap: torch.Tensor) -> float:
+    """Return the heat that nine tenths of a normal image's heatmap do not reach."""
+    return float(torch.as_tensor(heatmap).flatten().quantile(0.9))
+
+
 def write_calibration(
     path: str | Path, weights: str | Path, scores: Sequence[float], heat_low: float, false_alarm_rate: float
 ) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def write_calibration(
     Args:
         path: JSON file to write; it is complete or absent.
         weights: the checkpoint the scores were made with.
-        scores: anomaly scores of normal images that the model was not trained on.
+        scores: anomaly scores of normal images that the model was not fitted on.
         heat_low: heat that is usual in normal images, where pictures start to show it.
         false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.inputs import find_images
+from bundle.data.splits import patient_folds
 
 __all__ = ["LAYOUTS", "AnomalyDataList", "item_key", "read_table", "split_held_back", "with_made_abnormal"]
 
@@ -264,6 +265,20 @@ class AnomalyDataList:
             sum(not i["label"] for i in self.test),
             sum(bool(i["label"]) for i in self.test),
         )
+
+
+def with_folds(items: Sequence[Item], folds: int = 5, seed: int = 0) -> list[Item]:
+    """
+    Return items with the number of their ``fold``, never one patient in two.
+
+    Args:
+        items: those with the same ``patient`` stay together, those without one stand alone.
+        folds: how many; fewer where there are fewer patients.
+        seed: of the shuffle.
+    """
+    patients = [item.get("patient") or f"item {i}" for i, item in enumerate(items)]
+    number = patient_folds([[0]] * len(items), patients, min(folds, len(set(patients))), seed)
+    return [{**item, "fold": fold} for item, fold in zip(items, number, strict=True)]
 
 
 def with_made_abnormal(items: Sequence[Item], copies: int = 1, seed: int = 0) -> list[Item]:

@@ -11,6 +11,7 @@ from bundle.handlers.descriptor_whitening import DescriptorWhitening
 from bundle.handlers.handler_group import HandlerGroup
 from bundle.handlers.mean_loss import MeanLoss
 from bundle.handlers.mixup import MixUp
+from bundle.handlers.normal_refit import NormalRefit
 from bundle.handlers.results import CalibrationWriter, ResultsHandler
 from bundle.handlers.training_checkpoint import EpochSeeder, TrainingCheckpoint, save_weights
 from bundle.handlers.training_log import TrainingLog
@@ -29,6 +30,7 @@ __all__ = [
     "HandlerGroup",
     "MeanLoss",
     "MixUp",
+    "NormalRefit",
     "ResultsHandler",
     "TrainingCheckpoint",
     "TrainingLog",

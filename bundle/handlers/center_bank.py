@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,9 +14,35 @@ from monai.utils import CommonKeys
 
 from bundle.distributed import summed
 
-__all__ = ["CenterBankUpdater"]
+__all__ = ["CenterBankUpdater", "mean_embedding"]
 
 _MODES = ("once", "epoch", "ema")
+
+
+@torch.no_grad()
+def mean_embedding(network: Any, data_loader: Iterable, reduce: bool = True) -> torch.Tensor:
+    """
+    Return the mean embedding of all images, per position (ADFA Eq. 3).
+
+    Args:
+        network: un-wrapped module with ``describe(images) -> (B, N, C)`` and a ``center_bank``.
+        data_loader: each normal image once; batches are images ``(B, C, H, W)`` or dictionaries with them as
+            ``image``.
+        reduce: over all processes, each of which then sees a part of the images.
+
+    Returns:
+        shape ``(N, C)``.
+    """
+    centers = network.center_bank.centers
+    total, count = torch.zeros_like(centers, dtype=torch.float64), 0
+    for batch in data_loader:
+        images = batch[CommonKeys.IMAGE] if isinstance(batch, Mapping) else batch
+        patches = network.describe(images.to(centers.device))
+        total += patches.double().sum(dim=0)
+        count += patches.shape[0]
+    if reduce:
+        total, count = summed(total, count)
+    return (total / count).to(centers.dtype)
 
 
 class CenterBankUpdater:
@@ -33,11 +59,10 @@ class CenterBankUpdater:
     Args:
         network: un-wrapped module with ``describe(images) -> (B, N, C)`` and a ``center_bank``.
         data_loader: each normal training image once; batches are dictionaries with an ``image``, ``(B, C, H, W)``.
-        mode: ``once`` before the first epoch (the paper), ``epoch`` before every epoch, or ``ema``: after every epoch
-            the bank moves towards the new mean.
+        mode: ``once`` before the first epoch (the paper), ``epoch`` after every epoch too, or ``ema``: after every
+            epoch the bank moves towards the new mean.
         momentum: share of the old bank that ``ema`` keeps, in [0, 1).
         collapse_share: warn when the variance falls below this share of its start, in (0, 1).
-        device: where the images go; ``None`` is the device of the bank.
         name: logger name; ``None`` means the engine's own logger.
 
     Raises:
@@ -51,7 +76,6 @@ class CenterBankUpdater:
         mode: str = "once",
         momentum: float = 0.9,
         collapse_share: float = 0.05,
-        device: torch.device | None = None,
         name: str | None = None,
     ) -> None:
         if mode not in _MODES:
@@ -59,7 +83,7 @@ class CenterBankUpdater:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}.")
         self.network, self.data_loader, self.mode, self.momentum = network, data_loader, mode, momentum
-        self.collapse_share, self.device, self._name = collapse_share, device, name
+        self.collapse_share, self._name = collapse_share, name
         self.logger = logging.getLogger(name)
         self._probe: torch.Tensor | None = None
         self.start_variance: float | None = None
@@ -69,9 +93,7 @@ class CenterBankUpdater:
         if self._name is None:
             self.logger = engine.logger
         engine.add_event_handler(Events.STARTED, self.start)
-        if self.mode == "epoch":
-            engine.add_event_handler(Events.EPOCH_STARTED(event_filter=lambda _, epoch: epoch > 1), self.update)
-        if self.mode == "ema":
+        if self.mode != "once":
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.watch)
 
@@ -85,15 +107,15 @@ class CenterBankUpdater:
 
     def start(self, engine: Engine) -> None:
         """Fill the bank, unless a checkpoint brought one."""
-        self._probe = self._images(next(iter(self.data_loader)))
+        self._probe = next(iter(self.data_loader))[CommonKeys.IMAGE]
         if engine.state.epoch == 0:
-            self.network.center_bank.set_centers(self.mean_embedding())
+            self.network.center_bank.set_centers(mean_embedding(self.network, self.data_loader))
         if self.start_variance is None:
             self.start_variance = self.variance()
 
     def update(self, engine: Engine) -> None:
         """Move the bank to the mean of the present embedding, all the way or by ``1 - momentum``."""
-        mean = self.mean_embedding()
+        mean = mean_embedding(self.network, self.data_loader)
         if self.mode == "ema":
             mean = torch.lerp(mean, self.network.center_bank.centers, self.momentum)
         self.network.center_bank.set_centers(mean)
@@ -109,25 +131,11 @@ class CenterBankUpdater:
                 100 * share,
             )
 
-    def _images(self, batch: Any) -> torch.Tensor:
-        device = self.device or self.network.center_bank.centers.device
-        return batch[CommonKeys.IMAGE].to(device)
-
-    @torch.no_grad()
-    def mean_embedding(self) -> torch.Tensor:
-        """Return the mean per position over all images of all processes, shape ``(N, C)``."""
-        centers = self.network.center_bank.centers
-        total, count = torch.zeros_like(centers, dtype=torch.float64), 0
-        for batch in self.data_loader:
-            patches = self.network.describe(self._images(batch))
-            total += patches.double().sum(dim=0)
-            count += patches.shape[0]
-        total, number = summed(total, count)
-        return (total / number).to(centers.dtype)
-
     @torch.no_grad()
     def variance(self) -> float:
         """Return the variance of the first batch's embedding over images and positions, averaged over channels."""
-        patches = self.network.describe(self._probe).flatten(0, 1).double()
+        assert self._probe is not None
+        probe = self._probe.to(self.network.center_bank.centers.device)
+        patches = self.network.describe(probe).flatten(0, 1).double()
         total, squares, count = summed(patches.sum(dim=0), patches.square().sum(dim=0), len(patches))
         return float((squares / count - (total / count).square()).clamp_min(0).mean())

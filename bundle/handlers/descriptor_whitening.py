@@ -12,8 +12,30 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
 from bundle.distributed import same_everywhere, summed
+from bundle.functional.patch_statistics import PatchStatistics
 
-__all__ = ["DescriptorWhitening"]
+__all__ = ["DescriptorWhitening", "patch_statistics"]
+
+
+@torch.no_grad()
+def patch_statistics(network: Any, data_loader: Iterable) -> dict[int, PatchStatistics]:
+    """
+    Return the moments of the normal features of each fold.
+
+    Args:
+        network: un-wrapped module with ``stacked_features(images) -> (B, D, h, w)``.
+        data_loader: batches are dictionaries with an ``image``, ``(B, C, H, W)``, and perhaps a ``fold``, ``(B,)``;
+            images without one are in fold 0.
+    """
+    device = next(network.parameters()).device
+    folds: dict[int, PatchStatistics] = {}
+    for batch in data_loader:
+        features = network.stacked_features(batch[CommonKeys.IMAGE].to(device))
+        number = torch.as_tensor(batch.get("fold", torch.zeros(len(features)))).to(device)
+        for fold in map(int, number.unique()):
+            found = PatchStatistics.of(features[number == fold])
+            folds[fold] = folds[fold] + found if fold in folds else found
+    return folds
 
 
 class DescriptorWhitening:
@@ -27,31 +49,28 @@ class DescriptorWhitening:
 
     Args:
         network: un-wrapped module with ``stacked_features(images) -> (B, D, h, w)`` and a ``descriptor`` that has
-            ``whiten``.
+            ``start_whitened``.
         data_loader: each normal training image once; batches are dictionaries with an ``image``, ``(B, C, H, W)``.
         shrinkage: see :py:func:`bundle.functional.whitening.whitening_matrix`.
+        within_positions: see :py:meth:`bundle.functional.patch_statistics.PatchStatistics.covariance`.
     """
 
-    def __init__(self, network: Any, data_loader: Iterable, shrinkage: float = 0.1) -> None:
-        self.network, self.data_loader, self.shrinkage = network, data_loader, shrinkage
+    def __init__(
+        self, network: Any, data_loader: Iterable, shrinkage: float = 0.1, within_positions: bool = True
+    ) -> None:
+        self.network, self.data_loader = network, data_loader
+        self.shrinkage, self.within_positions = shrinkage, within_positions
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer; attach after what restores a checkpoint."""
         engine.add_event_handler(Events.STARTED, self)
 
-    @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Whiten, unless a checkpoint brought a descriptor."""
         if engine.state.epoch > 0:
             return
-        count, total, products = 0, torch.zeros(()), torch.zeros(())
-        for batch in self.data_loader:
-            device = next(self.network.parameters()).device
-            x = self.network.stacked_features(batch[CommonKeys.IMAGE].to(device)).transpose(0, 1).flatten(1).double()
-            count, total, products = count + x.shape[1], total.to(x) + x.sum(dim=1), products.to(x) + x @ x.T
-        total, products, number = summed(total, products, count)
-        mean = total / number
-        covariance = products / number - torch.outer(mean, mean)
-        dtype = next(self.network.descriptor.parameters()).dtype
-        self.network.descriptor.whiten(mean.to(dtype), covariance.to(dtype), self.shrinkage)
+        (found,) = patch_statistics(self.network, self.data_loader).values()
+        total, products, count = summed(found.total, found.products, found.count)
+        found = PatchStatistics(int(count), total, products)
+        self.network.descriptor.start_whitened(found.mean(), found.covariance(self.within_positions), self.shrinkage)
         same_everywhere(self.network.descriptor)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from bundle.data.calibration import write_calibration
+from bundle.data.calibration import heat_of_normal, write_calibration
 from bundle.data.readers import split_frame
 from bundle.distributed import gathered
 from bundle.results.records import Box, ImageResult
@@ -157,7 +157,7 @@ class CalibrationWriter:
         for batch, output in _items(engine):
             if not int(batch["label"]):
                 self._scores.append(float(output["anomaly_score"]))
-                self._heat.append(float(torch.as_tensor(output["heatmap"]).flatten().quantile(0.9)))
+                self._heat.append(heat_of_normal(output["heatmap"]))
 
     def finish(self, engine: Engine) -> None:
         """Write the file, in the first process."""

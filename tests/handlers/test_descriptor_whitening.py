@@ -24,7 +24,7 @@ class TestDescriptorWhitening(unittest.TestCase):
 
     def run_once(self, epoch=0):
         engine = Engine(lambda *_: None)
-        HandlerGroup([None, DescriptorWhitening(self.net, self.loader, 1e-3)]).attach(engine)
+        HandlerGroup([None, DescriptorWhitening(self.net, self.loader, 1e-3, within_positions=False)]).attach(engine)
         engine.load_state_dict({"epoch": epoch, "epoch_length": 1, "max_epochs": 2}) if epoch else None
         engine.run([0], max_epochs=2)
 
@@ -50,4 +50,4 @@ class TestDescriptorWhitening(unittest.TestCase):
     def test_too_wide(self):
         net = ADFA((64, 64), backbone_weights=None, descriptor_channels=177)
         with self.assertRaisesRegex(ValueError, "descriptor_channels must be at most 176"):
-            net.descriptor.whiten(torch.zeros(176), torch.eye(176))
+            net.descriptor.start_whitened(torch.zeros(176), torch.eye(176))

@@ -28,7 +28,7 @@ class PatchDescriptor(nn.Module):
     1x1 convolution. Convolution and bilinear upsampling commute, so each map is projected at its own size and the
     results are upsampled and added: equal to rounding, at about a quarter of the arithmetic.
 
-    The convolution starts at random, as in the paper, unless :py:meth:`whiten` gives it a start.
+    The convolution starts at random, as in the paper, unless :py:meth:`start_whitened` gives it a start.
 
     Args:
         in_channels: channels of the maps, largest map first; their sum is ``D``.
@@ -65,19 +65,33 @@ class PatchDescriptor(nn.Module):
     @torch.no_grad()
     def whiten(self, mean: torch.Tensor, covariance: torch.Tensor, shrinkage: float = 0.1) -> None:
         """
-        Start from whitened normal features, a departure from the paper's random start.
+        Put a fixed whitening of normal features in front of the projection, a departure from the paper.
 
         The whitening stays fixed and the projection after it learns: with one learning rate for all weights, a step on
         a projection of raw features, which are strongly correlated, is so much larger in some directions than in others
-        that it destroys the start.
-
-        Fewer output than input channels take a random orthonormal part of the whitened features, scaled so that
-        distances keep their size. The coordinates start without weight.
+        that it destroys the start. It may be estimated again from more images afterwards: it is the one closest to
+        plain standardization, so its directions keep their meaning to the projection.
 
         Args:
             mean: of the stacked normal features, shape ``(D,)``.
             covariance: of the same, shape ``(D, D)``.
             shrinkage: see :py:func:`bundle.functional.whitening.whitening_matrix`.
+        """
+        self.feature_mean.copy_(mean)
+        self.feature_matrix.copy_(whitening_matrix(covariance, shrinkage))
+
+    @torch.no_grad()
+    def start_whitened(self, mean: torch.Tensor, covariance: torch.Tensor, shrinkage: float = 0.1) -> None:
+        """
+        Start from whitened normal features in place of the paper's random start.
+
+        Fewer output than input channels take a random orthonormal part of the whitened features, scaled so that
+        distances keep their size. The coordinates start without weight.
+
+        Args:
+            mean: see :py:meth:`whiten`, as the others.
+            covariance: see there.
+            shrinkage: see there.
 
         Raises:
             ValueError: When the descriptor is wider than ``D``.
@@ -85,8 +99,7 @@ class PatchDescriptor(nn.Module):
         channels, width = len(mean), self.out_channels
         if width > channels:
             raise ValueError(f"descriptor_channels must be at most {channels} to start whitened, got {width}.")
-        self.feature_mean.copy_(mean)
-        self.feature_matrix.copy_(whitening_matrix(covariance, shrinkage))
+        self.whiten(mean, covariance, shrinkage)
         self.projection.weight.zero_()
         if width < channels:
             start = (channels / width) ** 0.5 * nn.init.orthogonal_(torch.empty(width, channels))
