@@ -265,8 +265,8 @@ def train(split: Split, setting: dict[str, Any], seed: int, steps: int, score: s
         loss.backward()
         optimizer.step()
     result: dict[str, Any] = {"curve": curve, "chosen_step": chosen}
-    for name, state in states.items():
-        network.load_state_dict(state)
+    for name in ("start", "chosen"):
+        network.load_state_dict(states[name])
         result[name] = image_scores(distance_maps(network, split, split.test))
         if name == "chosen":
             result["held_back"] = image_scores(distance_maps(network, split, split.held_back))

@@ -13,33 +13,36 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from adfa_study import SETS, Split, baseline_network, distance_maps, make_network
+from monai.bundle import ConfigParser
 from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from bundle.transforms.anomaly import anomaly_heatmap
 
 
-def gray(path: str | Path, nearest: bool = False) -> np.ndarray:
-    """Return an image or mask in the network's grid, values 0..1, shape (224, 224)."""
-    image = (
-        Image.open(path)
-        .convert("L")
-        .resize((256, 256), Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)
-    )
-    return np.asarray(image, dtype=np.float32)[16:240, 16:240] / 255
+def network_grid() -> Callable[[str | Path], np.ndarray]:
+    """Return what reads an image or a mask into the network's grid, values 0..1, shape (224, 224)."""
+    parser, configs = ConfigParser(), Path(__file__).parents[1] / "configs"
+    parser.read_config([str(configs / "base.yaml"), str(configs / "adfa.yaml")])
+    load = parser.get_parsed_content("load")
+    return lambda path: load({"image": str(path)})["image"].numpy().mean(axis=0)
+
+
+gray = network_grid()
 
 
 def localization(maps: torch.Tensor, paths: list[str], masks: Path) -> dict[str, float]:
     """Return pixel AUROC, PRO up to 30 % false positives and the ratio of heat inside and outside the lesions."""
     heats, lesions = [], []
     for heat, path in zip(maps, paths, strict=True):
-        found = [gray(m, nearest=True) > 0.5 for m in sorted(masks.glob(f"{Path(path).stem}_[0-9]*.png"))]
+        found = [gray(m) > 0.5 for m in sorted(masks.glob(f"{Path(path).stem}_[0-9]*.png"))]
         if found and any(m.any() for m in found):
             heats.append(anomaly_heatmap(heat, (224, 224))[0].numpy()[::2, ::2])
             lesions.append([m[::2, ::2] for m in found if m[::2, ::2].any()])
@@ -89,7 +92,7 @@ def main() -> None:
         network.load_state_dict(torch.load(run.with_suffix(".pt"), weights_only=True), strict=False)
         maps = distance_maps(network, split, split.test)
         row = json.loads(run.read_text())
-        scores, labels = np.array(row["chosen"][arguments.score]), np.array(row["labels"])
+        scores, labels = np.array(row["final"][arguments.score]), np.array(row["labels"])
         order = np.argsort(-scores)
         abnormal, normal = [i for i in order if labels[i]], [i for i in order if not labels[i]]
         heats = [anomaly_heatmap(m, (224, 224))[0].numpy() for m in maps]

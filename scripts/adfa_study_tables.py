@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from bundle.data.made_abnormal import MADE_ABNORMAL_KINDS
 from bundle.functional.conformal import conformal_threshold
 from bundle.metrics.anomaly import bootstrap_interval
 
@@ -26,7 +27,7 @@ SCORES = ("max", "smoothed", "top 2 %", "top 5 %", "top 10 %", "top 25 %")
 Row = dict[str, Any]
 
 
-def cell(rows: list[Row], score: str, state: str = "chosen") -> str:
+def cell(rows: list[Row], score: str, state: str = "final") -> str:
     """Return the mean AUROC over seeds, the mean ends of its bootstrap intervals and the number of seeds."""
     if not rows:
         return "not run"
@@ -59,13 +60,15 @@ def main_table(rows: list[Row], score: str) -> str:
     """Return methods against sets, over all seeds."""
     lines = []
     for title, method, kind, state in (
-        ("PaDiM, smoothed maximum", "PaDiM", "smoothed", "chosen"),
-        (f"PaDiM, {score}", "PaDiM", score, "chosen"),
-        ("patch memory, smoothed maximum", "patch memory", "smoothed", "chosen"),
-        (f"patch memory, {score}", "patch memory", score, "chosen"),
-        ("ADFA, paper's setting, smoothed maximum", "paper", "smoothed", "chosen"),
-        (f"default before training, {score}", "default", score, "start"),
-        (f"**default**, {score}", "default", score, "chosen"),
+        ("PaDiM, smoothed maximum", "PaDiM", "smoothed", "final"),
+        (f"PaDiM, {score}", "PaDiM", score, "final"),
+        ("patch memory, smoothed maximum", "patch memory", "smoothed", "final"),
+        (f"patch memory, {score}", "patch memory", score, "final"),
+        (f"default, untrained, without refit, {score}", "default", score, "start"),
+        (f"default, untrained, {score}", "default", score, "start, refit"),
+        (f"default, without refit, {score}", "default", score, "chosen"),
+        (f"**default**, {score}", "default", score, "final"),
+        ("default, smoothed maximum", "default", "smoothed", "final"),
     ):
         lines.append([title, *(cell(select(rows, name, method), kind, state) for name in SETS)])
     return table(["method", *SETS], lines)
@@ -79,37 +82,50 @@ def score_table(rows: list[Row]) -> str:
         for name in SETS:
             runs = select(rows, name, "default")
             picked = [next(c for c in row["curve"] if c["step"] == row["chosen_step"]) for row in runs]
-            test = [roc_auc_score(row["labels"], row["chosen"][score]) for row in runs]
+            test = [roc_auc_score(row["labels"], row["final"][score]) for row in runs]
             line.append(f"{np.mean([c[score] for c in picked]):.3f} / {np.mean(test):.3f}" if runs else "not run")
         lines.append(line)
     return table(["score (validation / test)", *SETS], lines)
 
 
 def settings_table(rows: list[Row], score: str) -> str:
-    """Return every setting at seed 0, before and after training, under two scores."""
+    """Return every setting at its end under two scores, with the AUROC of every seed in the second."""
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows if "curve" in row):
         line = [method]
         for name in SETS:
-            runs = select(rows, name, method, seed=0)
-            parts = [
-                f"{np.mean([roc_auc_score(r['labels'], r[state][kind]) for r in runs]):.3f}"
+            runs = select(rows, name, method)
+            found = {
+                kind: [roc_auc_score(r["labels"], r["final"][kind]) for r in sorted(runs, key=lambda r: r["seed"])]
                 for kind in ("smoothed", score)
-                for state in ("start", "chosen")
-                if runs
-            ]
-            step = f" at {runs[0]['chosen_step']}" if runs else ""
-            line.append(f"{parts[0]} → {parts[1]}; {parts[2]} → {parts[3]}{step}" if parts else "not run")
+            }
+            each = " ".join(f"{value:.3f}" for value in found[score])
+            means = [np.mean(values) for values in found.values()]
+            line.append(f"{means[0]:.3f}; {means[1]:.3f} ({each})" if runs else "not run")
         lines.append(line)
-    return table([f"setting (smoothed; {score}; start → chosen step)", *SETS], lines)
+    return table([f"setting (smoothed maximum; {score}; each seed)", *SETS], lines)
+
+
+def unseen_table(rows: list[Row]) -> str:
+    """Return the validation AUROC of each kind of change at the start and where training ended, all seeds."""
+    lines = []
+    for method in ("default", "two kinds of change unseen"):
+        for name in SETS:
+            runs = select(rows, name, method)
+            if runs:
+                first, last = (np.mean([r["curve"][i]["kinds"] for r in runs], axis=0) for i in (0, -1))
+                lines.append([f"{method}, {name}", *(f"{a:.2f} → {b:.2f}" for a, b in zip(first, last, strict=True))])
+    return table(["validation AUROC, start → last step", *MADE_ABNORMAL_KINDS], lines)
 
 
 def normals_table(rows: list[Row], score: str) -> str:
-    """Return the AUROC of the default against the number of normals, held-back ones included."""
-    counts = sorted({row["normals"] for row in rows if row["normals"]})
-    lines = [[str(n), *(cell(select(rows, name, "default", n), score) for name in SETS)] for n in counts]
-    lines.append(["all", *(cell(select(rows, name, "default", seed=0), score) for name in SETS)])
-    return table(["normals", *SETS], lines)
+    """Return the AUROC of the default and of PaDiM against the number of normals, held-back ones included."""
+    counts = [*sorted({row["normals"] for row in rows if row["normals"]}), None]
+    lines = []
+    for n in counts:
+        cells = [cell(select(rows, name, m, n, 0), score) for name in SETS for m in ("default", "PaDiM")]
+        lines.append([str(n or "all"), *cells])
+    return table(["normals", *(f"{name}, {m}" for name in SETS for m in ("default", "PaDiM"))], lines)
 
 
 def alarm_table(rows: list[Row], score: str) -> str:
@@ -122,7 +138,7 @@ def alarm_table(rows: list[Row], score: str) -> str:
             hits: list[bool] = []
             for row in select(rows, name, "default"):
                 threshold = conformal_threshold(torch.tensor(row["held_back"][score]), rate)
-                for label, value in zip(row["labels"], row["chosen"][score], strict=True):
+                for label, value in zip(row["labels"], row["final"][score], strict=True):
                     (hits if label else alarms).append(value > threshold)
             line.append(f"{np.mean(alarms):.0%} of {len(alarms)}; finds {np.mean(hits):.0%}" if alarms else "not run")
         lines.append(line)
@@ -139,7 +155,8 @@ def main() -> None:
     score = arguments.score
     print("### Methods\n\n" + main_table(rows, score))
     print("### Image scores of the default\n\n" + score_table(rows))
-    print("### Settings, seed 0\n\n" + settings_table(rows, score))
+    print("### Settings\n\n" + settings_table(rows, score))
+    print("### Kinds of change that training has not seen\n\n" + unseen_table(rows))
     print("### Few normals, seed 0\n\n" + normals_table(rows, score))
     print("### False alarms\n\n" + alarm_table(rows, score))
     extra = arguments.folder / "localization.json"

@@ -91,8 +91,8 @@ class TestADFAWorkflow(unittest.TestCase):
         self.assertEqual(checkpoint["trainer"]["epoch"], 2)
         calibration = json.loads((self.model / "calibration.json").read_text())
         self.assertEqual(calibration["weights_sha256"], file_sha256(self.model / "model.pt"))
-        self.assertEqual(len(calibration["scores"]), 10)
-        self.assertEqual(calibration["threshold"], max(calibration["scores"]))  # 10 normals, rate 0.1
+        self.assertEqual(len(calibration["scores"]), 20)  # all normals, each scored without its fold
+        self.assertEqual(calibration["threshold"], sorted(calibration["scores"])[-2])  # 20 normals, rate 0.1
 
     def test_evaluation(self):
         out = self.root / "evaluation"
@@ -105,7 +105,7 @@ class TestADFAWorkflow(unittest.TestCase):
         rows = rows_of(out / "scores.csv")
         self.assertEqual([row["label"] for row in rows], ["1"] * 4 + ["0"] * 4)
         for row in rows[:4]:
-            self.assertEqual((row["abnormal"], round(float(row["p_value"]), 6)), ("1", round(1 / 11, 6)))
+            self.assertEqual((row["abnormal"], round(float(row["p_value"]), 6)), ("1", round(1 / 21, 6)))
         self.assertEqual(rows_of(out / "failures.csv"), [])
         self.assertEqual(len(list((out / "overlays").glob("*.png"))), 8)
         self.assertIn("ROC", (out / "report.html").read_text())
