@@ -40,9 +40,11 @@ def mean_embedding(network: Any, data_loader: Iterable, reduce: bool = True) -> 
         patches = network.describe(images.to(centers.device))
         total += patches.double().sum(dim=0)
         count += patches.shape[0]
+    mean = total / count
     if reduce:
-        total, count = summed(total, count)
-    return (total / count).to(centers.dtype)
+        total, number = summed(total, count)
+        mean = total / number
+    return mean.to(centers.dtype)
 
 
 class CenterBankUpdater:
