@@ -15,7 +15,7 @@ from bundle.data.dicom_files import open_dicom
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.limits import Limits
 from bundle.data.readers import one_line_errors
-from bundle.results.dicom_source import MANUFACTURER
+from bundle.results.dicom_source import MANUFACTURER, NOT_FOR_DIAGNOSIS
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
 
@@ -88,7 +88,10 @@ class Intake:
         try:
             with one_line_errors(path):
                 header = open_dicom(path, Limits(), header_only=True)
-                words = {name: str(header.get(name) or "") for name in ("SOPClassUID", "Modality", "Manufacturer")}
+                words = {name: str(header.get(name) or "") for name in ("SOPClassUID", "Modality")}
+                own = header.get("Manufacturer") == MANUFACTURER and NOT_FOR_DIAGNOSIS in str(
+                    header.get("SeriesDescription")
+                )
                 uids = {name: str(header.get(name) or "") for name in _REQUIRED}
         except (UnreadableImageError, SkippedFileError):
             raise RefusedError("the object must be a DICOM data set, its header cannot be read.") from None
@@ -97,7 +100,7 @@ class Intake:
                 raise RefusedError(f"{name} must be a UID, it is not.")
         if words["SOPClassUID"] not in IMAGE_CLASSES:
             raise RefusedError("the object must be a CR, DX, MG, US or secondary capture image, it is not.")
-        if words["Manufacturer"] == MANUFACTURER:  # an archive that sends on all it gets would have us run in circles
+        if own:  # an archive that sends on all it gets would have us run in circles
             logger.info("one of our own results came back from %s and is left out", peer)
             return False
         uid, study = uids["SOPInstanceUID"], uids["StudyInstanceUID"]

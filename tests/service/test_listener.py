@@ -22,6 +22,11 @@ from bundle.service.listener import Listener
 from bundle.service.settings import Peer, Tls
 from tests.service.helpers import image_file, send, some_settings
 
+OWN = {
+    "Manufacturer": "attention-imaging-bundle",
+    "SeriesDescription": "AI overlay, research use only, not for diagnosis",
+}
+
 
 class InFolder(unittest.TestCase):
     def setUp(self):
@@ -88,7 +93,8 @@ class TestListener(InFolder):
 
     def test_objects_that_are_no_images_of_an_accepted_class(self):
         port = self.listen()
-        own = image_file(self.folder / "in", 0, Manufacturer="attention-imaging-bundle")
+        own = image_file(self.folder / "in", 0, **OWN)
+        phantom = image_file(self.folder / "in", 3, Manufacturer="attention-imaging-bundle")
         unnamed = image_file(self.folder / "in", 1, StudyInstanceUID=None)
         other = image_file(self.folder / "in", 2, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
         with self.assertLogs("bundle.service", "INFO") as logs:
@@ -96,6 +102,8 @@ class TestListener(InFolder):
         self.assertIn("StudyInstanceUID must be a UID", "".join(logs.output))
         self.assertEqual(send([other], port), [None])  # no presentation context is accepted
         self.assertEqual(self.uids(), [])
+        self.assertEqual(send([phantom], port), [0])  # our synthetic phantoms are images
+        self.assertEqual(len(self.uids()), 1)
 
     def test_an_oversized_object_ends_its_association_and_leaves_nothing(self):
         port = self.listen(max_object_bytes=2**21)
