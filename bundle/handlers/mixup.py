@@ -34,14 +34,20 @@ class MixUp:
         if alpha <= 0:
             raise ValueError(f"alpha must be positive, got {alpha}.")
         self.num_classes, self.alpha = num_classes, alpha
-        self.random = np.random.default_rng(seed + idist.get_rank())
+        self.seed = seed
+        self.random = np.random.default_rng((seed, idist.get_rank(), 0))
 
     def attach(self, engine: Engine) -> None:
         """
         Args:
             engine: trainer whose batches are dictionaries with an ``image`` and a ``label``.
         """
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self)
+
+    def start_epoch(self, engine: Engine) -> None:
+        """Seed by epoch, so that a resumed run blends as one that was not interrupted."""
+        self.random = np.random.default_rng((self.seed, idist.get_rank(), engine.state.epoch))
 
     def __call__(self, engine: Engine) -> None:
         """Blend the batch that the engine has just fetched."""
