@@ -4,13 +4,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test department lint clean
+.PHONY: help demo test department lint zoo clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
 	@echo "make test             run all tests"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
+	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for trained weights)"
 	@echo "make clean            remove .venv and everything generated"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,6 +32,9 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	$(RUN) scripts/demo.py --output_dir demo_output $(if $(DATA),--dataset_dir $(DATA))
+
+zoo: $(STAMP)
+	$(RUN) scripts/build_zoo.py $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 clean:
 	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache

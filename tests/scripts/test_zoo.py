@@ -1,0 +1,89 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+import torch
+import yaml
+from monai.bundle import download_large_files
+
+from bundle.data.calibration import file_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = ("adfa_anomaly_detection", "msa_xray_localization", "sna_xray_classification")
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+class TestZoo(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.root = Path(folder.name)
+        done = run("build_zoo.py", "--output_dir", cls.root)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    def test_the_zips_pass_every_check_away_from_the_repository(self):
+        done = run("check_zoo.py", *sorted(self.root.glob("*.zip")))
+        self.assertEqual(done.returncode, 0, done.stdout[-4000:])
+        self.assertEqual(len(re.findall(" ok ", done.stdout)), 8 * len(BUNDLES), done.stdout)
+
+    def test_what_lies_in_them(self):
+        for name in BUNDLES:
+            with zipfile.ZipFile(self.root / f"{name}_v0.1.0.zip") as archive:
+                names = {file.removeprefix(f"{name}/") for file in archive.namelist()}
+                config = json.loads(archive.read(f"{name}/configs/train.json"))
+                page = archive.read(f"{name}/docs/README.md").decode()
+            for file in ("train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate", "metadata"):
+                self.assertIn(f"configs/{file}.json", names)
+            for file in ("LICENSE", "docs/data_license.txt", "models/model.pt", "bundle/__init__.py"):
+                self.assertIn(file, names)
+            self.assertEqual([key for key in config if key.startswith("+")], [])
+            self.assertIn("a start, not a result", page)
+            headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+            order = ["Description", "Model Overview", "Data", "Training configuration", "Input", "Output"]
+            order += ["Performance", "MONAI Bundle Commands", "References", "License"]
+            self.assertEqual([heading for heading in headings if heading in order], order)
+
+    def test_versions_are_the_pinned_ones_and_the_root_is_in_step(self):
+        root = json.loads((ROOT / "configs" / "metadata.json").read_text())
+        built = json.loads((self.root / BUNDLES[0] / "configs" / "metadata.json").read_text())
+        self.assertEqual(
+            {key: built[key] for key in root if key != "network_data_format"},
+            {key: root[key] for key in root if key != "network_data_format"},
+        )
+        project = (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("]")[0]
+        needed = set(re.findall(r'"([A-Za-z0-9_-]+)', project)) - {"monai", "torch", "numpy"}
+        self.assertEqual(set(built["required_packages_version"]), needed)
+
+    def test_weights_that_were_trained_and_lie_elsewhere(self):
+        name, source, out = BUNDLES[0], self.root / "weights", self.root / "large"
+        state = torch.load(self.root / name / "models" / "model.pt", weights_only=True)
+        (source / name).mkdir(parents=True)
+        torch.save({key: value + 0.5 for key, value in state.items()}, source / name / "model.pt")
+        done = run("build_zoo.py", "--output_dir", out, "--bundles", name, "--weights", source, "--large_files_url",
+                   out.as_uri())  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        self.assertNotIn("a start, not a result", (out / name / "docs" / "README.md").read_text())
+        (entry,) = yaml.safe_load((out / name / "large_files.yml").read_text())["large_files"]
+        self.assertEqual(entry["hash_val"], file_sha256(source / name / "model.pt"))
+        self.assertFalse((out / name / "models" / "model.pt").exists())
+        (out / f"{name}_model.pt").rename(out / name / "model.pt")  # to where the URL points
+        download_large_files(bundle_path=str(out / name))
+        self.assertEqual(file_sha256(out / name / "models" / "model.pt"), entry["hash_val"])
+
+
+if __name__ == "__main__":
+    unittest.main()
