@@ -66,6 +66,8 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
     data, trained = work / "data", work / "trained"
     write_images(data, classes)
     places = {"bundle_root": str(root), "dataset_dir": str(data)}
+    if "boxes_path" in json.loads((configs / "evaluate.json").read_text()):
+        places["boxes_path"] = str(data / "boxes.csv")
 
     def metadata() -> None:
         file = work / "schema.json"
@@ -104,10 +106,7 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
             raise ValueError("training left no model.pt")
 
     def evaluate() -> None:
-        boxes = (
-            {"boxes_path": str(data / "boxes.csv")} if "boxes_path" in (configs / "evaluate.json").read_text() else {}
-        )
-        run("evaluate", work / "evaluated", model_dir=str(trained), **boxes)
+        run("evaluate", work / "evaluated", model_dir=str(trained))
         if not (work / "evaluated" / "metrics.json").is_file():
             raise ValueError("evaluation left no metrics.json")
 
