@@ -23,8 +23,9 @@ class TestTables(unittest.TestCase):
     def rows(self):
         row = {"set": "covid19", "method": "default", "seed": 0, "normals": None, "labels": [0, 0, 1, 1]}
         scores = {key: [0.1, 0.3, 0.2, 0.4] for key in adfa_study_tables.SCORES}
-        curve = [{"step": 40, **dict.fromkeys(adfa_study_tables.SCORES, 0.9)}]
-        return [{**row, "chosen": scores, "start": scores, "held_back": scores, "curve": curve, "chosen_step": 40}]
+        curve = [{"step": 40, "kinds": [0.5] * 5, **dict.fromkeys(adfa_study_tables.SCORES, 0.9)}]
+        states = dict.fromkeys(["start", "start, refit", "chosen", "chosen, refit", "final", "held_back"], scores)
+        return [{**row, **states, "curve": curve, "chosen_step": 40}]
 
     def test_hand_computed_cell(self):
         # of four pairs of normal and abnormal, three are in order
@@ -34,6 +35,7 @@ class TestTables(unittest.TestCase):
     def test_every_table_can_be_written(self):
         for make in ("main_table", "settings_table", "normals_table", "alarm_table"):
             self.assertIn("covid19", getattr(adfa_study_tables, make)(self.rows(), "top 2 %"))
+        self.assertIn("default, covid19 | 0.50 → 0.50", adfa_study_tables.unseen_table(self.rows()))
         self.assertIn("0.900 / 0.750", adfa_study_tables.score_table(self.rows()))
 
 
@@ -43,7 +45,7 @@ class TestMaps(unittest.TestCase):
             mask = np.zeros((256, 256), dtype=np.uint8)
             mask[80:160, 80:160] = 255
             Image.fromarray(mask).save(Path(folder) / "a_1.png")
-            heat = torch.from_numpy(adfa_study_maps.gray(Path(folder) / "a_1.png", nearest=True))[None, None]
+            heat = torch.from_numpy(adfa_study_maps.gray(Path(folder) / "a_1.png"))[None, None]
             found = adfa_study_maps.localization(heat, ["a.png"], Path(folder))
         self.assertGreater(found["pixel_auroc"], 0.99)
         self.assertGreater(found["pro"], 0.9)
