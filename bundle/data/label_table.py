@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.readers import split_frame
+
 __all__ = ["load_label_table", "write_label_table"]
 
 _SPLITS = ("train", "val", "test")
@@ -31,7 +33,8 @@ def load_label_table(
     Return the data list of one split, after checking the table as a whole.
 
     Args:
-        csv_path: table with a header; columns ``path``, optionally ``patient`` and ``split``, and one for each class.
+        csv_path: table with a header; columns ``path`` (``loop.dcm#frame=7`` for a frame of a loop), optionally
+            ``patient`` and ``split``, and one for each class.
         image_dir: folder that the paths start from.
         classes: class columns, in the order of the network's outputs.
         split: ``"train"``, ``"val"`` or ``"test"``; ``None`` for all rows.
@@ -75,7 +78,7 @@ def load_label_table(
             raise ValueError(f"{where}: path must stay inside the image folder, got '{row['path']}'.")
         if str(image) in seen:
             raise ValueError(f"{where}: image '{row['path']}' is listed already in row {seen[str(image)]}.")
-        if check_files and not image.is_file():
+        if check_files and not split_frame(str(image))[0].is_file():
             raise ValueError(f"{where}: image '{row['path']}' does not exist in the image folder.")
         seen[str(image)] = number
         patient, part = row.get("patient") or row["path"], row.get("split") or ""

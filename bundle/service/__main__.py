@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 
 from bundle.service.job_queue import STATES
-from bundle.service.processes import listen, open_queue, supervise, until_told, work
+from bundle.service.processes import listen, open_queue, show_page, supervise, until_told, work
 from bundle.service.settings import Settings, load_settings
 
 __all__ = ["main"]
+
+_ROLES = {"listen": listen, "work": work, "page": show_page}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         "work": "only compute and send results",
     }.items():
         commands.add_parser(name, parents=[common], help=words)
+    page = commands.add_parser("page", parents=[common], help="only show the worklist in a local web page")
+    page.add_argument("--address", action="store_true", help="print the address to open, with its key, and end")
     listing = commands.add_parser("jobs", parents=[common], help="list jobs")
     listing.add_argument("--state", choices=STATES, help="only those in this state")
     again = commands.add_parser("retry", parents=[common], help="give parked jobs another start")
@@ -53,9 +57,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     if args.command == "run":
-        supervise(args.config, ["listen", "work"])
-    elif args.command in ("listen", "work"):
-        until_told({"listen": listen, "work": work}[args.command], settings)
+        supervise(args.config, ["listen", "work"] + (["page"] if settings.page is not None else []))
+    elif args.command == "page" and args.address:
+        from bundle.service.page import page_address
+
+        open_queue(settings).close()  # makes the state folder
+        sys.stdout.write(f"{page_address(settings)}\n")
+    elif args.command in _ROLES:
+        until_told(_ROLES[args.command], settings)
     elif args.command == "jobs":
         _list_jobs(settings, args.state)
     else:

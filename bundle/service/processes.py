@@ -17,7 +17,7 @@ from pathlib import Path
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
 
-__all__ = ["listen", "open_queue", "supervise", "until_told", "work"]
+__all__ = ["listen", "open_queue", "show_page", "supervise", "until_told", "work"]
 
 logger = logging.getLogger(__name__)
 _STEADY = 30.0  # seconds after which a process counts as running well
@@ -57,6 +57,13 @@ def work(settings: Settings, stop: threading.Event) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     logger.info("models are loaded: %s", ", ".join(workflow.name for workflow in workflows))
     Worker(settings, queue, workflows).run(stop)
+
+
+def show_page(settings: Settings, stop: threading.Event) -> None:
+    """Show the worklist until told to stop."""
+    from bundle.service.page import serve_page
+
+    serve_page(settings, open_queue(settings), stop)
 
 
 def until_told(role: Callable[[Settings, threading.Event], None], settings: Settings) -> None:

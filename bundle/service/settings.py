@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Model", "Node", "Peer", "Settings", "Tls", "load_settings"]
+__all__ = ["Model", "Node", "Page", "Peer", "Settings", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,22 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Page:
+    """
+    The worklist in a browser of the same machine.
+
+    Args:
+        host: address to listen on; one of the loopback, since the page knows no users.
+        port: TCP port to listen on.
+        feedback: whether readers may agree, disagree and correct boxes; otherwise the page only shows.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    feedback: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """
     The service.
@@ -96,6 +112,7 @@ class Settings:
         port: TCP port to listen on.
         peers: who may send; empty for everyone.
         tls: certificates; ``None`` listens without TLS.
+        page: the worklist; ``None`` shows none.
         watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
         quiet_seconds: a study is complete when nothing new came for so long.
         max_object_bytes: a larger object ends its association.
@@ -115,6 +132,7 @@ class Settings:
     port: int = 11112
     peers: tuple[Peer, ...] = ()
     tls: Tls | None = None
+    page: Page | None = None
     watch: Path | None = None
     quiet_seconds: float = 10
     max_object_bytes: int = 2**29
@@ -126,11 +144,13 @@ class Settings:
     keep_days: float = 30
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PARTS: dict[str, type] = {
     "models": Model,
     "destinations": Node,
     "peers": Peer,
     "tls": Tls,
+    "page": Page,
 }
 _PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file"}
 
@@ -154,6 +174,8 @@ def load_settings(path: str | Path) -> Settings:
     for name in names:
         if not re.fullmatch(r"\w{1,40}", name) or names.count(name) > 1:
             raise ValueError(f"{path.name}: a model's name must be unique letters, digits and _, got '{name}'.")
+    if settings.page is not None and settings.page.host not in LOOPBACK:
+        raise ValueError(f"{path.name}: page.host must be one of {', '.join(LOOPBACK)}, got '{settings.page.host}'.")
     titles = [settings.ae_title, *(n.ae_title for n in settings.destinations), *(p.ae_title for p in settings.peers)]
     for title in titles:
         if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():  # PS3.5 6.2, AE: no backslash

@@ -1,0 +1,223 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What readers say of results, kept with its images as tables that the training data lists read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from bundle.data.dicom_files import open_dicom, pseudonym
+from bundle.data.label_table import write_label_table
+from bundle.data.limits import Limits
+from bundle.results.files import atomic_path
+
+__all__ = ["ABNORMAL", "Feedback", "finding_names", "told_boxes", "told_findings"]
+
+ABNORMAL = "abnormal"  # the finding of a model that has no classes
+_MAX_BOXES = 100
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS feedback (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, job INTEGER NOT NULL, model TEXT NOT NULL,
+    weights TEXT NOT NULL, image TEXT NOT NULL, patient TEXT NOT NULL, rows INTEGER NOT NULL, columns INTEGER NOT NULL,
+    verdict TEXT NOT NULL, findings TEXT NOT NULL, boxes TEXT NOT NULL)
+"""
+
+
+def finding_names(record: Mapping[str, Any]) -> list[str]:
+    """
+    Return what a model looks for.
+
+    Args:
+        record: what ``predictions.json`` says of an image.
+    """
+    return list(record["label_scores"]) or [ABNORMAL]
+
+
+def told_findings(record: Mapping[str, Any]) -> dict[str, int]:
+    """
+    Return 1 for what the model says is there, 0 for the rest: its verdict, or probabilities of at least one half.
+
+    Args:
+        record: what ``predictions.json`` says of an image.
+    """
+    scores = record["label_scores"]
+    return {name: int((score or 0) >= 0.5) for name, score in scores.items()} or {
+        ABNORMAL: int(bool(record["abnormal"]))
+    }
+
+
+def told_boxes(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the model's boxes of the findings that it says are there.
+
+    Args:
+        record: what ``predictions.json`` says of an image.
+    """
+    present = told_findings(record)
+    sides = ("label", "x", "y", "width", "height")
+    return [{side: box[side] for side in sides} for box in record["boxes"] if present.get(box["label"], 1)]
+
+
+class Feedback:
+    """
+    A folder with every statement (``feedback.sqlite``), the images they are about, and the tables for training.
+
+    The last statement on an image and a model counts. For each model without classes there is ``<model>.csv``, which
+    :py:class:`bundle.data.AnomalyDataList` reads; for each with classes ``<model>.csv``, which
+    :py:func:`bundle.data.load_label_table` reads with this folder as ``image_dir``, and ``<model>_boxes.json``, which
+    :py:func:`bundle.data.boxes.read_coco_boxes` reads. All rows are for training: images that readers chose to speak of
+    are no sample to judge a model on.
+
+    Args:
+        folder: made if missing, readable by its owner alone.
+        secret: key of the hash that stands for the patient.
+    """
+
+    def __init__(self, folder: Path, secret: str) -> None:
+        self.folder, self._secret, self._lock = folder, secret, threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "images").mkdir(exist_ok=True)
+        with closing(self._open()) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(_SCHEMA)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.folder / "feedback.sqlite", timeout=60, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def add(
+        self,
+        job: int,
+        model: str,
+        weights: str,
+        record: Mapping[str, Any],
+        source: Path,
+        verdict: str,
+        findings: Sequence[str] = (),
+        boxes: Sequence[Any] = (),
+    ) -> None:
+        """
+        Keep a statement and its image, and write the tables anew.
+
+        Args:
+            job: number of the job.
+            model: name of the model.
+            weights: SHA-256 of its weights.
+            record: what ``predictions.json`` says of the image.
+            source: file of the image.
+            verdict: ``agree`` makes the model's findings and boxes the reader's; ``disagree`` takes those that follow.
+            findings: names of what is there.
+            boxes: dictionaries with ``label``, ``x``, ``y``, ``width``, ``height`` in pixels of the frame; a box says
+                that its finding is there.
+
+        Raises:
+            ValueError: When the verdict or a finding is unknown, or a box is malformed or outside of the image.
+        """
+        names = finding_names(record)
+        if verdict == "agree":
+            there, places = told_findings(record), told_boxes(record)
+        elif verdict == "disagree":
+            if unknown := sorted(set(findings) - set(names)):
+                raise ValueError(f"findings must be some of {', '.join(names)}, got '{unknown[0]}'.")
+            if len(boxes) > _MAX_BOXES:
+                raise ValueError(f"there may be {_MAX_BOXES} boxes, got {len(boxes)}.")
+            places = [_box(box, names, record["rows"], record["columns"]) for box in boxes]
+            present = {*findings, *(place["label"] for place in places)}
+            there = {name: int(name in present) for name in names}
+        else:
+            raise ValueError(f"verdict must be agree or disagree, got '{verdict}'.")
+        header = open_dicom(source, Limits(), header_only=True)
+        patient = pseudonym(str(header.get("PatientID") or ""), self._secret)
+        frame = f"#frame={record['frame']}" if int(header.get("NumberOfFrames") or 1) > 1 else ""
+        kept = self.folder / "images" / source.name
+        with self._lock, closing(self._open()) as db:
+            if not kept.exists():
+                os.link(source, kept)  # stays when the job's own file is removed
+            values = (time.time(), job, model, weights, f"images/{source.name}{frame}", patient)
+            sizes = (record["rows"], record["columns"])
+            words = (verdict, json.dumps(there), json.dumps(places))
+            db.execute(f"INSERT INTO feedback VALUES (NULL{', ?' * 11})", (*values, *sizes, *words))
+            self._write_tables(db)
+
+    def of_job(self, job: int) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the last statement on each model and image (file name, with the frame of a loop) of a job."""
+        with closing(self._open()) as db:
+            rows = db.execute("SELECT * FROM feedback WHERE job = ? ORDER BY id", (job,)).fetchall()
+        return {(row["model"], row["image"].removeprefix("images/")): _plain(row) for row in rows}
+
+    def _write_tables(self, db: sqlite3.Connection) -> None:
+        last = {(row["model"], row["image"]): _plain(row) for row in db.execute("SELECT * FROM feedback ORDER BY id")}
+        for model in {model for model, _ in last}:
+            rows = [row for (name, _), row in last.items() if name == model]
+            if all(set(row["findings"]) == {ABNORMAL} for row in rows):
+                self._write_anomaly_table(model, rows)
+            else:
+                classes = list(rows[-1]["findings"])  # a model's classes may change with its weights
+                self._write_class_tables(model, classes, [row for row in rows if set(row["findings"]) == set(classes)])
+
+    def _write_anomaly_table(self, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        with atomic_path(self.folder / f"{model}.csv") as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "label", "split", "patient"])
+            for row in rows:
+                writer.writerow([row["image"], row["findings"][ABNORMAL], "training", row["patient"]])
+
+    def _write_class_tables(self, model: str, classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        table = [
+            {
+                "path": row["image"],
+                "patient": row["patient"],
+                "split": "train",
+                "label": [row["findings"][c] for c in classes],
+            }
+            for row in rows
+        ]
+        with atomic_path(self.folder / f"{model}.csv") as partial:
+            write_label_table(table, partial, classes)
+        images = [
+            {"id": i, "file_name": row["image"], "height": row["rows"], "width": row["columns"]}
+            for i, row in enumerate(rows)
+        ]
+        found = [(i, box) for i, row in enumerate(rows) for box in row["boxes"]]
+        annotations = [
+            {"id": n, "image_id": i, "category_id": classes.index(box["label"]), "bbox": _sides(box)}
+            for n, (i, box) in enumerate(found)
+        ]
+        categories = [{"id": k, "name": name} for k, name in enumerate(classes)]
+        with atomic_path(self.folder / f"{model}_boxes.json") as partial:
+            content = {"images": images, "categories": categories, "annotations": annotations}
+            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _plain(row: sqlite3.Row) -> dict[str, Any]:
+    return {**dict(row), "findings": json.loads(row["findings"]), "boxes": json.loads(row["boxes"])}
+
+
+def _sides(box: Mapping[str, Any]) -> list[float]:
+    return [box[side] for side in ("x", "y", "width", "height")]
+
+
+def _box(given: Any, names: Sequence[str], rows: int, columns: int) -> dict[str, Any]:
+    """Return a reader's box, cut at the border of the image."""
+    if not isinstance(given, Mapping) or given.get("label") not in names:
+        raise ValueError(f"a box must have a label among {', '.join(names)}.")
+    sides = {side: given.get(side) for side in ("x", "y", "width", "height")}
+    # a comparison with not-a-number is False
+    numbers = [float(side) for side in sides.values() if isinstance(side, (int, float)) and abs(side) < 1e6]
+    if len(numbers) < len(sides):
+        raise ValueError("a box must have x, y, width and height in pixels.")
+    x, y, width, height = numbers
+    left, top, right, bottom = max(0.0, x), max(0.0, y), min(float(columns), x + width), min(float(rows), y + height)
+    if right - left < 1 or bottom - top < 1:
+        raise ValueError("a box must cover a pixel of the image.")
+    return {"label": given["label"], "x": left, "y": top, "width": right - left, "height": bottom - top}
