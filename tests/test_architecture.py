@@ -23,7 +23,7 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "metrics": {"functional"},
     "inferers": {"functional"},
     "handlers": {"functional", "distributed", "metrics", "data", "results"},
-    "engines": {"functional", "distributed", "metrics"},
+    "engines": {"functional", "distributed", "metrics", "data"},
     "results": {"functional", "data"},
     "service": {"data", "results"},  # it gets networks only through the configuration it is told to run
 }

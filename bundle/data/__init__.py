@@ -3,7 +3,7 @@
 """Readers, data lists, splits, dataset preparation and synthetic phantoms."""
 
 from bundle.data.boxes import has_boxes, items_with_boxes, read_chestxray14_boxes, read_coco_boxes
-from bundle.data.calibration import read_calibration, write_calibration
+from bundle.data.calibration import file_sha256, read_calibration, write_calibration
 from bundle.data.classifier_calibration import read_classifier_calibration, write_classifier_calibration
 from bundle.data.datalists import AnomalyDataList, with_folds, with_made_abnormal
 from bundle.data.images import InMemoryDataset, ReadableDataLoader, ReadableDataset
@@ -21,6 +21,7 @@ __all__ = [
     "ReadableDataLoader",
     "ReadableDataset",
     "cross_validation_splits",
+    "file_sha256",
     "find_images",
     "has_boxes",
     "items_with_boxes",

@@ -8,13 +8,13 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bundle.data.files import atomic_path
 from bundle.functional.conformal import conformal_threshold
 
 __all__ = ["file_sha256", "heat_of_normal", "read_calibration", "write_calibration"]
@@ -75,10 +75,8 @@ def write_calibration(
         "heat_low": heat_low,
         "scores": sorted(map(float, scores)),
     }
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, target)
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2))
     return content
 
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bundle.data.calibration import file_sha256
+from bundle.data.files import atomic_path
 
 __all__ = ["read_classifier_calibration", "write_classifier_calibration"]
 
@@ -31,10 +31,8 @@ def write_classifier_calibration(
         thresholds: operating point of every class, on the probabilities after the division, 0..1.
     """
     content = {"weights_sha256": file_sha256(weights), "temperature": temperature, "thresholds": dict(thresholds)}
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, target)
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2))
 
 
 def read_classifier_calibration(path: str | Path, weights: str | Path, classes: list[str]) -> dict[str, Any] | None:

@@ -122,14 +122,18 @@ class ReadableDataLoader(DataLoader):
 
     Args:
         dataset: MONAI data set; only its ``data`` and ``transform`` are used.
+        progress: shows a bar.
         **kwargs: of MONAI's ``DataLoader``.
 
     Attributes:
         failures: ``(file, reason)`` of each item left out, of the last pass over the data.
+        seen: items of the last pass up to the present batch, those left out included.
     """
 
-    def __init__(self, dataset: Dataset, **kwargs: Any) -> None:
+    def __init__(self, dataset: Dataset, progress: bool = False, **kwargs: Any) -> None:
         super().__init__(_Tolerant(dataset.data, dataset.transform), collate_fn=list, **kwargs)
+        self.progress = progress
+        self.seen = 0
         self.failures: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
@@ -138,11 +142,15 @@ class ReadableDataLoader(DataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Yield collated batches of readable items."""
-        self.failures = []
+        self.failures, self.seen = [], 0
+        bar = tqdm(total=len(self.dataset), unit=" images", disable=not self.progress)  # type: ignore[arg-type]
         for samples in super().__iter__():
+            self.seen += len(samples)
+            bar.update(len(samples))
             for item in samples:
                 if isinstance(item, _Failure):
                     self.failures.append((item["image"], item["reason"]))
             readable = [item for item in samples if not isinstance(item, _Failure)]
             if readable:
                 yield list_data_collate(readable)
+        bar.close()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.files import atomic_path
 from bundle.data.readers import split_frame
 
 __all__ = ["load_label_table", "write_label_table"]
@@ -111,7 +112,7 @@ def write_label_table(rows: Iterable[dict[str, Any]], csv_path: str | Path, clas
         csv_path: file to write.
         classes: names of the class columns.
     """
-    with Path(csv_path).open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(csv_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "patient", "split", *classes])
         for row in rows:

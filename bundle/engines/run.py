@@ -17,6 +17,7 @@ import monai
 from monai.engines import Trainer
 from monai.utils import set_determinism
 
+from bundle.data.files import remove_partial_files
 from bundle.distributed import start_processes
 from bundle.engines.command_line import CommandLine
 
@@ -32,7 +33,8 @@ _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False, backend: str | None = None) -> None:
     """
-    Check the flags, join the other processes, create the output folder, seed, and have our errors as one line.
+    Check the flags, join the other processes, make the output folder and clear it of half-written files, seed, and have
+    our errors as one line.
 
     Args:
         output_dir: created where it does not exist.
@@ -55,6 +57,7 @@ def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = Fals
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        remove_partial_files(folder)
     except OSError as error:
         raise OSError(f"output_dir '{output_dir}' cannot be written: {error.strerror}.") from None
     if seed is not None:

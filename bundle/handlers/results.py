@@ -70,13 +70,16 @@ class ResultsHandler:
     Hand every result of an evaluator to a writer, and at the end the figures and the failures.
 
     Args:
-        writer: has ``add(result)``, ``fail(source, reason)`` and ``close(metrics, figures)``.
+        writer: a :py:class:`bundle.results.ResultsWriter`.
         reader: MONAI image reader for the picture that overlays are drawn on; ``None`` leaves pictures out.
-        loader: its ``failures`` are reported at the end.
+        loader: a :py:class:`bundle.data.ReadableDataLoader`, whose ``failures`` are reported; ``None`` for another one.
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.data.find_images`.
         summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
         figures: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
-        progress: log a line every so many images; 0 for none.
+        log_every: log a line every so many images; 0 for none.
+
+    Raises:
+        ValueError: When figures are wanted of a resumed run, which has not all results at hand.
     """
 
     def __init__(
@@ -87,20 +90,27 @@ class ResultsHandler:
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
         figures: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
-        progress: int = 100,
+        log_every: int = 100,
     ) -> None:
         self.writer, self.reader, self.loader = writer, reader, loader
-        self.refusals, self.summarize, self.figures, self.progress = refusals, summarize, figures, progress
+        self.refusals, self.summarize, self.figures, self.log_every = refusals, summarize, figures, log_every
         self.results: list[ImageResult] = []
+        self._noted = 0
+        if self.summarize is not None and writer.progress.done:
+            raise ValueError("an evaluation cannot be resumed; start it again with --resume False.")
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator with decollation and post-processing."""
-        engine.add_event_handler(Events.STARTED, lambda _: self.results.clear())
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
+    def _begin(self, engine: Engine) -> None:
+        self.results.clear()
+        self._noted = 0
+
     def __call__(self, engine: Engine) -> None:
-        """Write the results of one batch."""
+        """Write the results of one batch, and mark it as done."""
         for batch, output in _items(engine):
             result = image_result({**batch, **output})
             if self.reader is not None:
@@ -108,28 +118,40 @@ class ResultsHandler:
             self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
             self.results.append(result)
-            if self.progress and len(self.results) % self.progress == 0:
-                logger.info("%d images done", len(self.results))
+            if self.log_every and len(self.results) % self.log_every == 0:
+                logger.info("%d images done", self.writer.progress.done + len(self.results))
+        if self.loader is not None:
+            self._note_failures()
+            self.writer.progress.commit(self.loader.seen)
 
-    def _picture(self, result: ImageResult) -> np.ndarray:
+    def _picture(self, result: ImageResult) -> np.ndarray | None:
         name = f"{result.source}#frame={result.frame}" if result.frame else str(result.source)
-        values, _ = self.reader.get_data(self.reader.read(name))  # (C, H, W)
+        try:
+            values, _ = self.reader.get_data(self.reader.read(name))  # (C, H, W)
+        except ValueError as error:  # it was there when the network saw it
+            self.writer.fail(result.source, f"picture: {error}")
+            return None
         return values[0] if len(values) == 1 or bool((values[0] == values[1]).all()) else np.moveaxis(values, 0, -1)
+
+    def _note_failures(self) -> None:
+        for name, reason in getattr(self.loader, "failures", [])[self._noted :]:
+            source, frame = split_frame(str(name))
+            self.writer.fail(source, f"frame {frame}: {reason}" if str(name) != str(source) else reason)
+            self._noted += 1
 
     def finish(self, engine: Engine) -> None:
         """Write failures, figures and the report."""
-        failures = [(refusal.source, refusal.reason) for refusal in self.refusals]
-        failures += getattr(self.loader, "failures", [])
-        for source, reason in failures:
-            self.writer.fail(source, reason)
+        self._note_failures()
+        for refusal in self.refusals:
+            self.writer.fail(refusal.source, refusal.reason)
+        reasons = [reason for _, reason in getattr(self.loader, "failures", [])]
+        reasons += [refusal.reason for refusal in self.refusals]
         metrics = self.summarize(self.results) if self.summarize is not None and self.results else {}
         pictures = self.figures() if self.figures is not None and self.results else ()
+        count = len(self.writer.progress.records)
         self.writer.close(metrics=metrics, figures=pictures)
-        logger.info("%d images done, %d failed", len(self.results), len(failures))
-        if not self.results:
-            raise ValueError(
-                f"none of {len(failures)} images can be read, first: {failures[0][1] if failures else '-'}"
-            )
+        if not count:
+            raise ValueError(f"none of {len(reasons)} images can be read, first: {reasons[0] if reasons else '-'}")
 
 
 class CalibrationWriter:

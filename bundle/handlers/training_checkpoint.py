@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from bundle.data.files import atomic_path
 from bundle.data.images import InMemoryDataset
 
 __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights"]
@@ -22,16 +22,10 @@ __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights
 logger = logging.getLogger(__name__)
 
 
-def save_atomically(content: Any, path: Path) -> None:
+def save_atomically(content: Any, path: str | Path) -> None:
     """Write a PyTorch file under a temporary name and rename it, so it is complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:  # given a name, PyTorch writes it into the file, whose hash then differs
-            torch.save(content, file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)  # given a name, PyTorch writes it into the file, whose hash then differs
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

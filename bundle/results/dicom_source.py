@@ -23,8 +23,8 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, TM
 
 from bundle.data.dicom_files import frame_count, open_dicom
+from bundle.data.files import atomic_path
 from bundle.data.limits import Limits
-from bundle.results.files import atomic_path
 from bundle.results.records import Algorithm, NotWrittenError
 
 __all__ = ["DicomSource", "finding_code", "load_source", "private_code", "quiet_dicom", "save_dicom_result"]

@@ -1,45 +1,20 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are either whole or absent, and names that stay inside the output folder."""
+"""Names that stay inside the output folder, and say nothing about this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["atomic_path", "relative_source", "safe_name"]
+__all__ = ["relative_source", "safe_name"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices under Windows
 _MAX_NAME = 120  # leaves room for a suffix within the 255 bytes of common file systems
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """
-    Give a temporary path in the folder of ``path``; what was written there gets its name when the block ends well.
-
-    A reader never sees half a file, and a failed write leaves an older file as it was. The folder is made if missing.
-
-    Args:
-        path: the file to write.
-
-    Yields:
-        path to write to, with the same suffixes, since many writers choose the format by them.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def safe_name(key: str) -> str:

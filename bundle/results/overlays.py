@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bundle.results.files import atomic_path
+from bundle.data.files import atomic_path
 from bundle.results.records import Box, ImageResult, NotWrittenError
 
 __all__ = ["check_heat_range", "draw_boxes", "heat_layer", "image_layer", "overlay_picture", "write_overlay"]

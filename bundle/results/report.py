@@ -16,8 +16,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from bundle.data.files import atomic_path
 from bundle.results.charts import histogram_svg, roc_svg
-from bundle.results.files import atomic_path
 from bundle.results.overlays import heat_layer, image_layer
 from bundle.results.records import NOTICE, Algorithm, ImageResult
 from bundle.results.tables import record_of

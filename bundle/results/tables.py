@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.results.files import atomic_path, relative_source
+from bundle.data.files import atomic_path
+from bundle.results.files import relative_source
 from bundle.results.records import NOTICE, Algorithm, ImageResult
 
 __all__ = [

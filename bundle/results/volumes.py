@@ -9,8 +9,8 @@ import os
 import nibabel
 import numpy as np
 
+from bundle.data.files import atomic_path
 from bundle.data.readers import planar_affine
-from bundle.results.files import atomic_path
 
 __all__ = ["write_nifti"]
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bundle.data.files import CannotWriteError
 from bundle.data.readers import file_format
 from bundle.results.files import relative_source, safe_name
 from bundle.results.overlays import check_heat_range, write_overlay
+from bundle.results.progress import Progress
 from bundle.results.records import Algorithm, ImageResult, NotWrittenError
 from bundle.results.report import ReportFacts, pictures_of, render_report
-from bundle.results.spool import Spool
 from bundle.results.tables import (
     record_of,
     write_failures,
@@ -47,7 +48,8 @@ class ResultsWriter:
     (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that cannot be written
     for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no DICOM results.
 
-    Use it as a context manager, so that what was found before an error is not lost.
+    Use it as a context manager, so that what was found before an error is not lost. A disk that is full or a folder
+    that has become read-only ends the run, since it would fail for every image.
 
     Args:
         output_dir: folder to write to, made if missing.
@@ -64,6 +66,7 @@ class ResultsWriter:
         facts: further facts of the run for the report, by name.
         seed: the same seed, source and algorithm give the same DICOM UIDs; new ones each time if ``None``.
         max_cards: number of images that the report draws at most.
+        progress: what an earlier, killed run has done already, and where this one notes its own; nowhere if ``None``.
 
     Raises:
         ValueError: When a format is unknown, or ``output_dir`` cannot be written to.
@@ -84,6 +87,7 @@ class ResultsWriter:
         facts: Mapping[str, str] | None = None,
         seed: int | None = None,
         max_cards: int = 300,
+        progress: Progress | None = None,
     ) -> None:
         if unknown := sorted(set(formats) - set(FORMATS)):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}, got {', '.join(unknown)}.")
@@ -96,10 +100,10 @@ class ResultsWriter:
         self.input_root, self.facts, self.max_cards = input_root, dict(facts or {}), max_cards
         self.notes = [notes] if isinstance(notes, str) else list(notes)
         self._seed = secrets.token_hex(16) if seed is None else str(seed)
-        self._records, self._pictures = Spool(), Spool()
-        self._failures: dict[tuple[str, str], None] = {}  # a set that keeps its order
-        self._names: set[str] = set()
-        self._not_dicom = 0
+        self.progress = progress or Progress()
+        # dictionaries without values are sets that keep their order
+        self._failures = dict.fromkeys((file, reason) for file, reason in self.progress.failures)
+        self._names = {safe_name(record["key"]) for record in self.progress.records}
         self._closed = False
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -126,8 +130,8 @@ class ResultsWriter:
         if "report" in self.formats:
             pictures: list[dict] = []
             self._guarded("report", result, lambda: pictures.append(pictures_of(result, self.heat_range)))
-            self._pictures.append(pictures[0] if pictures else {"image": None, "maps": []})
-        self._records.append(record_of(result, self.input_root, files))
+            self.progress.pictures.append(pictures[0] if pictures else {"image": None, "maps": []})
+        self.progress.records.append(record_of(result, self.input_root, files))
 
     def fail(self, source: str | os.PathLike, reason: str) -> None:
         """
@@ -141,7 +145,9 @@ class ResultsWriter:
         for path in (full, os.path.abspath(full)):
             reason = reason.replace(path, name)
         reason = " ".join(reason.split())[:300]
-        self._failures[(name, reason)] = None
+        if (name, reason) not in self._failures:
+            self._failures[(name, reason)] = None
+            self.progress.failures.append((name, reason))
 
     def close(
         self,
@@ -161,17 +167,15 @@ class ResultsWriter:
             return
         self._closed = True
         threshold = self.threshold if threshold is None else _finite(threshold)
-        failures, folder = list(self._failures), self.output_dir
+        failures, folder, records = list(self._failures), self.output_dir, self.progress.records
         write_failures(folder / "failures.csv", failures)
         if metrics:
             write_metrics(folder / "metrics.json", metrics)
         if "csv" in self.formats:
-            write_predictions_csv(folder / "predictions.csv", self._records)
-            write_scores(folder / "scores.csv", self._records)
+            write_predictions_csv(folder / "predictions.csv", records)
+            write_scores(folder / "scores.csv", records)
         if "json" in self.formats:
-            write_predictions_json(
-                folder / "predictions.json", self._records, self.algorithm, threshold, metrics, failures
-            )
+            write_predictions_json(folder / "predictions.json", records, self.algorithm, threshold, metrics, failures)
         if "report" in self.formats:
             facts = ReportFacts(
                 title=self.title,
@@ -184,10 +188,9 @@ class ResultsWriter:
                 figures=figures,
                 max_cards=self.max_cards,
             )
-            render_report(self._records, self._pictures.__getitem__, folder / "report.html", facts)
-        logger.info("results of %d images, %d failures", len(self._records), len(failures))
-        self._records.close()
-        self._pictures.close()
+            render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
+        logger.info("results of %d images, %d failures: '%s'", len(records), len(failures), folder)
+        self.progress.finish()
 
     def __enter__(self) -> ResultsWriter:
         return self
@@ -214,7 +217,7 @@ class ResultsWriter:
             if self._is_dicom(result.source):
                 jobs += self._dicom_jobs(result, name, wanted)
             else:
-                self._not_dicom += 1
+                self.progress.counts["not_dicom"] = self.progress.counts.get("not_dicom", 0) + 1
         return jobs
 
     def _dicom_jobs(self, result: ImageResult, name: str, wanted: set[str]) -> list[tuple]:
@@ -247,6 +250,8 @@ class ResultsWriter:
         """Return whether the action ended well; what went wrong is noted without text from inside the source."""
         try:
             action()
+        except CannotWriteError:  # the next image would fare no better
+            raise
         except NotWrittenError as error:
             self.fail(result.source, f"{kind}: {error}")
         except Exception as error:  # another library's message may quote the source's text, so only its kind is told
@@ -262,9 +267,9 @@ class ResultsWriter:
             return False
 
     def _remarks(self) -> list[str]:
-        if not self._not_dicom:
+        if not (count := self.progress.counts.get("not_dicom", 0)):
             return []
-        return [f"{self._not_dicom} images do not come from DICOM files and have no DICOM results."]
+        return [f"{count} images do not come from DICOM files and have no DICOM results."]
 
 
 def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str | None) -> Algorithm:

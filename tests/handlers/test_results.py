@@ -25,9 +25,11 @@ def _item(name: str = "a.png", score: float = 1.0, label: int = 0, **more) -> di
 
 class _Writer:
     def __init__(self):
-        self.added, self.failed, self.metrics = [], [], None
+        self.added, self.failed, self.metrics, self.commits = [], [], None, []
+        self.progress = SimpleNamespace(done=0, records=[], commit=self.commits.append)
 
     def add(self, result):
+        self.progress.records.append(result.key)
         self.added.append((result.key, result.anomaly_score, result.heatmap.shape, result.image))
 
     def fail(self, source, reason):
@@ -67,7 +69,7 @@ class TestImageResult(unittest.TestCase):
 class TestResultsHandler(unittest.TestCase):
     def test_hands_over_results_failures_and_figures(self):
         writer = _Writer()
-        loader = SimpleNamespace(failures=[("/data/cut.png", "is cut off")])
+        loader = SimpleNamespace(failures=[("/data/cut.png#frame=3", "is cut off")], seen=4)
         refusals = [SimpleNamespace(source=Path("/data/notes.txt"), reason="is no image")]
         handler = ResultsHandler(
             writer, loader=loader, refusals=refusals, summarize=lambda results: {"images": len(results)}
@@ -75,7 +77,7 @@ class TestResultsHandler(unittest.TestCase):
         _evaluate(handler, [[_item("a.png"), _item("b.png", 2.0)], [_item("c.png", 3.0)]])
         self.assertEqual([(key, score) for key, score, *_ in writer.added], [("a", 1), ("b", 2), ("c", 3)])
         self.assertEqual(writer.added[0][2], (4, 4))
-        self.assertEqual(writer.failed, [("notes.txt", "is no image"), ("cut.png", "is cut off")])
+        self.assertEqual(writer.failed, [("cut.png", "frame 3: is cut off"), ("notes.txt", "is no image")])
         self.assertEqual(writer.metrics, {"images": 3})
         self.assertTrue(all(result.heatmap is None for result in handler.results))  # memory stays flat
 

@@ -2,27 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import tempfile
 import unittest
 from pathlib import Path
 
-from bundle.results.files import atomic_path, relative_source, safe_name
-
-
-class TestAtomicPath(unittest.TestCase):
-    def test_whole_or_absent(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "new" / "map.nii.gz"
-            with atomic_path(path) as partial:
-                self.assertEqual((partial.parent, "".join(partial.suffixes)), (path.parent, ".nii.gz"))
-                partial.write_text("first")
-                self.assertFalse(path.exists())
-            self.assertEqual(path.read_text(), "first")
-            with self.assertRaises(OSError), atomic_path(path) as partial:
-                partial.write_text("half of the sec")
-                raise OSError("disk full")
-            self.assertEqual(path.read_text(), "first")
-            self.assertEqual([p.name for p in path.parent.iterdir()], ["map.nii.gz"])
+from bundle.results.files import relative_source, safe_name
 
 
 class TestSafeName(unittest.TestCase):

@@ -1,0 +1,79 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are either whole or absent, whatever ends the process that writes them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["CannotWriteError", "atomic_path", "remove_partial_files", "writing"]
+
+_PREFIX = ".partial-"
+
+
+class CannotWriteError(OSError):
+    """A file that cannot be written, since the disk is full or the folder read-only: one line with both names."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """
+    Turn every failure to write into one line.
+
+    Args:
+        path: what is written.
+
+    Raises:
+        CannotWriteError: When the block ends in an ``OSError``.
+    """
+    try:
+        yield
+    except CannotWriteError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(f"'{path}' cannot be written: {error.strerror or error}.") from None
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """
+    Give a temporary path in the folder of ``path``; what was written there gets its name when the block ends well.
+
+    A reader never sees half a file, and a failed write leaves an older file as it was. The folder is made if missing.
+    A killed process leaves its temporary file, see :py:func:`remove_partial_files`.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        path to write to, with the same suffixes, since many writers choose the format by them.
+
+    Raises:
+        CannotWriteError: When the file or its folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{_PREFIX}{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def remove_partial_files(folder: str | os.PathLike) -> None:
+    """
+    Remove what killed processes left in a folder and the folders in it.
+
+    Args:
+        folder: nothing else may be writing to it.
+    """
+    for pattern in (f"{_PREFIX}*", f"*/{_PREFIX}*"):
+        for partial in Path(folder).glob(pattern):
+            partial.unlink(missing_ok=True)
