@@ -65,7 +65,7 @@ def settings_of(task: str, data: Path, model: Path) -> dict[str, Any]:
     if task == "adfa_train":
         return {**small, **adfa, "dataset_dir": str(data / "images"), "backbone_weights": "random"}
     if task == "sna_train":
-        return {**small, "classes": ["normal", "square"], "pretrained": None, "frozen_stages": 0, "averaging": 0.1}
+        return {**small, "classes": ["normal", "square"], "pretrained": None, "frozen_stages": 1, "averaging": 0.1}
     small |= {"classes": ["normal", "square"], "backbone": "resnet18", "backbone_weights": None}
     return {**small, "epochs_per_step": 2} if task == "msa_train_mining" else small
 
@@ -113,9 +113,9 @@ def digests(folder: Path) -> dict[str, str]:
 def described(value: Any) -> str:
     """Return nested values in words, tensors by the hash of their bytes."""
     if isinstance(value, dict):
-        return "{%s}" % ", ".join(f"{key!r}: {described(item)}" for key, item in value.items())
+        return str([(key, described(item)) for key, item in value.items()])
     if isinstance(value, list | tuple):
-        return "[%s]" % ", ".join(map(described, value))
+        return str([described(item) for item in value])
     if isinstance(value, torch.Tensor):
         return f"{value.dtype}{tuple(value.shape)} {hashlib.sha256(value.numpy().tobytes()).hexdigest()}"
     return repr(value)

@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 def save_atomically(content: Any, path: str | Path) -> None:
     """Write a PyTorch file under a temporary name and rename it, so it is complete or absent."""
     with atomic_path(path) as partial, partial.open("wb") as file:
-        torch.save(content, file)  # given a name, PyTorch writes it into the file, whose hash then differs
+        try:
+            torch.save(content, file)  # given a name, PyTorch writes it into the file, whose hash then differs
+        except RuntimeError as error:  # PyTorch's own words about a write that failed
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
