@@ -65,8 +65,8 @@ def settings_of(task: str, data: Path, model: Path) -> dict[str, Any]:
     if task == "adfa_train":
         return {**small, **adfa, "dataset_dir": str(data / "images"), "backbone_weights": "random"}
     if task == "sna_train":
-        return {**small, "classes": ["normal", "square"], "pretrained": None, "frozen_stages": 1, "averaging": 0.1}
-    small |= {"classes": ["normal", "square"], "backbone": "resnet18", "backbone_weights": None}
+        return {**small, "classes": ["normal", "square"], "frozen_stages": 1, "averaging": 0.1}
+    small["classes"] = ["normal", "square"]
     return {**small, "epochs_per_step": 2} if task == "msa_train_mining" else small
 
 
