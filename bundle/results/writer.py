@@ -189,7 +189,7 @@ class ResultsWriter:
                 max_cards=self.max_cards,
             )
             render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
-        logger.info("results of %d images, %d failures: '%s'", len(records), len(failures), folder)
+        logger.info("results of %d images, %d failures, in '%s'", len(records), len(failures), folder.name)
         self.progress.finish()
 
     def __enter__(self) -> ResultsWriter:

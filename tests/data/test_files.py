@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from bundle.data.files import CannotWriteError, atomic_path, remove_partial_files
-from bundle.handlers import save_atomically
+from bundle.handlers.training_checkpoint import save_atomically
 
 
 class TestAtomicPath(unittest.TestCase):
