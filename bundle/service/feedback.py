@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.dicom_files import open_dicom, pseudonym
+from bundle.data.files import atomic_path
 from bundle.data.label_table import write_label_table
 from bundle.data.limits import Limits
-from bundle.results.files import atomic_path
 
 __all__ = ["ABNORMAL", "Feedback", "finding_names", "told_boxes", "told_findings"]
 
