@@ -190,7 +190,7 @@ def _charts(
     """Return title, SVG and caption of what can be drawn."""
     scored = [(score, label, verdict) for score, label, verdict in summary if score is not None]
     charts: list[tuple[str, str, str]] = []
-    if scored:
+    if len(scored) > 1:
         svg = histogram_svg([score for score, _, _ in scored], [label for _, label, _ in scored], threshold)
         charts.append(("Scores", svg, f"{len(scored)} images; hover over a bar for its count."))
     known = [(score, label, verdict) for score, label, verdict in scored if label is not None]
