@@ -33,7 +33,13 @@ sys.path.insert(0, str(ROOT))  # the bundles get the package of this repository,
 from bundle import __version__  # noqa: E402
 from bundle.data.calibration import file_sha256  # noqa: E402
 
-PAGES = ("configs.md", "pixels.md", "results.md", "results-format.md")  # of docs/, besides the family's own
+PAGES = (
+    "configs.md",
+    "exports.md",
+    "pixels.md",
+    "results.md",
+    "results-format.md",
+)  # of docs/, besides the family's own
 LARGE = 25 * 10**6  # bytes; the zoo takes no larger file into its repository
 
 

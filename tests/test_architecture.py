@@ -17,6 +17,7 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "distributed": set(),
     "networks.blocks": {"functional"},
     "networks.nets": {"functional", "networks.blocks"},
+    "networks.exported": {"data"},  # an exported file names the checkpoint it was made from by its SHA-256
     "losses": {"functional", "distributed"},
     "transforms": {"functional", "data"},
     "data": {"functional", "transforms"},

@@ -80,13 +80,13 @@ def write_calibration(
     return content
 
 
-def read_calibration(path: str | Path, weights: str | Path | None = None) -> dict[str, Any] | None:
+def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dict[str, Any] | None:
     """
     Read a calibration, or return ``None`` with a warning where there is none.
 
     Args:
         path: JSON file of :py:func:`write_calibration`.
-        weights: the checkpoint in use; ``None`` skips the comparison (an exported model).
+        weights_sha256: of the checkpoint in use; ``None`` skips the comparison.
 
     Returns:
         ``scores``, ``threshold`` (infinity where none can be promised), ``false_alarm_rate``, ``heat_low``.
@@ -106,6 +106,6 @@ def read_calibration(path: str | Path, weights: str | Path | None = None) -> dic
             raise KeyError("scores")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{source.name}' is no calibration: {error}.") from None
-    if weights is not None and file_sha256(weights) != known:
-        raise ValueError(f"'{source.name}' belongs to other weights than '{Path(weights).name}'; calibrate again.")
+    if weights_sha256 not in (None, known):
+        raise ValueError(f"'{source.name}' belongs to other weights than those in use; calibrate again.")
     return content

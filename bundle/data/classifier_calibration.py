@@ -35,13 +35,15 @@ def write_classifier_calibration(
         partial.write_text(json.dumps(content, indent=2))
 
 
-def read_classifier_calibration(path: str | Path, weights: str | Path, classes: list[str]) -> dict[str, Any] | None:
+def read_classifier_calibration(
+    path: str | Path, weights_sha256: str | None, classes: list[str]
+) -> dict[str, Any] | None:
     """
     Read a calibration, or return ``None`` with a warning where there is none.
 
     Args:
         path: JSON file of :py:func:`write_classifier_calibration`.
-        weights: the checkpoint in use.
+        weights_sha256: of the checkpoint in use; ``None`` skips the comparison.
         classes: names of the classes in use.
 
     Returns:
@@ -59,8 +61,8 @@ def read_classifier_calibration(path: str | Path, weights: str | Path, classes: 
         known, temperature, thresholds = (content[k] for k in ("weights_sha256", "temperature", "thresholds"))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"'{source.name}' is no classifier calibration: {error}.") from None
-    if file_sha256(weights) != known:
-        raise ValueError(f"'{source.name}' belongs to other weights than '{Path(weights).name}'; calibrate again.")
+    if weights_sha256 not in (None, known):
+        raise ValueError(f"'{source.name}' belongs to other weights than those in use; calibrate again.")
     if set(thresholds) != set(classes):
         raise ValueError(f"'{source.name}' holds the classes {sorted(thresholds)}, not {sorted(classes)}.")
     return {"temperature": float(temperature), "thresholds": thresholds, "weights_sha256": known}

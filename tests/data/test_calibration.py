@@ -25,7 +25,7 @@ class TestCalibration(unittest.TestCase):
 
     def test_round_trip(self):
         write_calibration(self.path, self.weights, [3, 1, 2.5], 0.7, 0.5)
-        content = read_calibration(self.path, self.weights)
+        content = read_calibration(self.path, file_sha256(self.weights))
         self.assertEqual(content["scores"], [1, 2.5, 3])
         self.assertEqual(content["threshold"], 2.5)  # one of three may lie above: p = 2/4
         self.assertEqual((content["heat_low"], content["false_alarm_rate"]), (0.7, 0.5))
@@ -41,13 +41,13 @@ class TestCalibration(unittest.TestCase):
 
     def test_none_where_there_is_none(self):
         with self.assertLogs("bundle.data.calibration", "WARNING"):
-            self.assertIsNone(read_calibration(self.path, self.weights))
+            self.assertIsNone(read_calibration(self.path, file_sha256(self.weights)))
 
     def test_belongs_to_other_weights(self):
         write_calibration(self.path, self.weights, [1.0], 0, 0.5)
         self.weights.write_bytes(b"others")
-        with self.assertRaisesRegex(ValueError, "'calibration.json' belongs to other weights than 'model.pt'"):
-            read_calibration(self.path, self.weights)
+        with self.assertRaisesRegex(ValueError, "'calibration.json' belongs to other weights than those in use"):
+            read_calibration(self.path, file_sha256(self.weights))
 
     def test_malformed(self):
         good = {"threshold": 1, "scores": [1], "weights_sha256": "", "false_alarm_rate": 0.1, "heat_low": 0}

@@ -11,6 +11,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
+from bundle.data.calibration import file_sha256
 from bundle.data.classifier_calibration import read_classifier_calibration
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 
@@ -46,7 +47,7 @@ class TestClassifierFigures(unittest.TestCase):
 
     def test_calibrate_then_report(self):
         _run(_loader(600, 0), ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity=0.9))
-        calibration = read_classifier_calibration(self.path, self.weights, CLASSES)
+        calibration = read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
         self.assertAlmostEqual(calibration["temperature"], 3.0, delta=0.5)
         figures = ClassifierFigures(CLASSES, calibration=calibration, num_samples=30)
         _run(_loader(400, 1), figures)
@@ -72,13 +73,13 @@ class TestClassifierFigures(unittest.TestCase):
     def test_calibration_of_other_weights_or_classes(self):
         _run(_loader(64, 0), ClassifierCalibrator(self.path, self.weights, CLASSES))
         with self.assertRaisesRegex(ValueError, r"holds the classes \['edema', 'mass'\], not \['mass'\]"):
-            read_classifier_calibration(self.path, self.weights, ["mass"])
+            read_classifier_calibration(self.path, file_sha256(self.weights), ["mass"])
         self.weights.write_bytes(b"others")
-        with self.assertRaisesRegex(ValueError, "'calibration.json' belongs to other weights than 'model.pt'"):
-            read_classifier_calibration(self.path, self.weights, CLASSES)
+        with self.assertRaisesRegex(ValueError, "'calibration.json' belongs to other weights than those in use"):
+            read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
         self.path.write_text("{}")
         with self.assertRaisesRegex(ValueError, "'calibration.json' is no classifier calibration"):
-            read_classifier_calibration(self.path, self.weights, CLASSES)
+            read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from monai.data import DataLoader, Dataset
 
 from bundle.data import read_calibration, with_folds
+from bundle.data.calibration import file_sha256
 from bundle.handlers.descriptor_whitening import patch_statistics
 from bundle.handlers.normal_refit import NormalRefit
 from bundle.networks.nets.adfa import ADFA
@@ -26,7 +27,7 @@ class TestNormalRefit(unittest.TestCase):
     def refit(self, folder):
         loader = DataLoader(Dataset(self.items), batch_size=3)
         NormalRefit(self.net, loader, AnomalyScored(), folder / "model.pt", folder / "calibration.json", 0.3)()
-        return read_calibration(folder / "calibration.json", folder / "model.pt")["scores"]
+        return read_calibration(folder / "calibration.json", file_sha256(folder / "model.pt"))["scores"]
 
     def test_every_score_is_of_a_model_without_that_fold(self):
         with tempfile.TemporaryDirectory() as name:

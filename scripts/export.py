@@ -1,0 +1,125 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Export trained networks as TorchScript (.ts), torch.export (.pt2) and ONNX, beside their model.pt, and compare.
+
+    python scripts/export.py --images DIR --model adfa OUT --model sna OUT --model msa OUT "classes=[normal,pneumonia]"
+
+Prints, for each family and format, the largest difference from the network itself on the images, read as inference
+reads them, in batches of several sizes; the size of the file; and images a second on the CPU. Ends with 1 where a
+difference is above --tolerance. An exported file runs with `--exported OUT/model.onnx` added to the inference command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.bundle import ConfigParser
+from monai.utils import convert_to_tensor
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bundle.data import find_images  # noqa: E402
+from bundle.networks.exported import EXPORT_FORMATS, ExportedNetwork, export_network  # noqa: E402
+
+OWN = "model.pt"  # the network itself, whose difference is that between sizes of batches
+HEAD = ["family", "format", "largest difference", "of the largest output", "file, MB", "images/s"]
+
+
+def parser_of(family: str, model_dir: Path, settings: list[str]) -> ConfigParser:
+    """Return the configuration of a family's inference with KEY=VALUE settings."""
+    arguments = ConfigParser.load_config_file(ROOT / "configs" / f"args_{family}_inference.yaml")
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in arguments["config_file"]])
+    parser["device"], parser["model_dir"] = torch.device("cpu"), str(model_dir)
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in parser:
+            raise SystemExit(f"error: '{key}' is no setting of {family}'s inference")
+        parser[key] = yaml.safe_load(value)
+    return parser
+
+
+def read_images(preprocessing: Any, path: Path, number: int) -> torch.Tensor:
+    """Return up to ``number`` images, evenly spaced in the list of all, preprocessed, ``(B, C, H, W)``."""
+    items, _ = find_images(str(path))
+    chosen = items[:: max(1, len(items) // number)][:number]
+    return torch.stack([convert_to_tensor(preprocessing(dict(item))["image"]) for item in chosen])
+
+
+def outputs(network: nn.Module, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Return the outputs of a network for images in batches."""
+    with torch.no_grad():
+        return torch.cat([network(batch) for batch in images.split(batch_size)])
+
+
+def images_per_second(network: nn.Module, images: torch.Tensor, repeats: int) -> float:
+    """Return the speed with batches of 8, the best of some rounds after one to warm up."""
+    outputs(network, images, 8)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        outputs(network, images, 8)
+        times.append(time.perf_counter() - start)
+    return len(images) / min(times)
+
+
+def rows_of(family: str, model_dir: Path, settings: list[str], args: argparse.Namespace) -> list[list[Any]]:
+    """Export one network in all formats and return the table's rows."""
+    parser = parser_of(family, model_dir, settings)
+    parser.get_parsed_content("load_weights")
+    network, checkpoint = parser.get_parsed_content("network_def").eval(), Path(parser.get_parsed_content("ckpt_path"))
+    images = read_images(parser.get_parsed_content("preprocessing"), args.images, args.number)
+    expected = outputs(network, images, 8)
+    largest = expected.abs().max().item()
+    rows = []
+    for suffix in (OWN, *args.formats):
+        path, runs = (checkpoint, network) if suffix == OWN else (model_dir / f"model{suffix}", None)
+        if runs is None:
+            export_network(network, path, images[:2], checkpoint)
+            runs = ExportedNetwork(path)
+        difference = max((outputs(runs, images, size) - expected).abs().max().item() for size in (8, 3, 1))
+        speed = images_per_second(runs, images, args.repeats)
+        rows.append([family, suffix, difference, difference / largest, path.stat().st_size / 1e6, speed])
+    return rows
+
+
+def main() -> None:
+    """Parse the command line, export, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar=("FAMILY", "DIR"),
+        help="adfa, sna or msa, the folder with its model.pt, and KEY=VALUE settings of its configuration; repeatable",
+    )
+    parser.add_argument("--images", type=Path, required=True, help="file, folder or pattern")
+    parser.add_argument("--number", type=int, default=24, help="images to compare on, evenly spaced, default 24")
+    parser.add_argument("--formats", nargs="+", choices=EXPORT_FORMATS, default=list(EXPORT_FORMATS))
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, default 1e-4")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of timing, default 5")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU, default 1")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
+    worst = 0.0
+    for family, folder, *settings in args.model:
+        for name, suffix, difference, share, size, speed in rows_of(family, Path(folder), settings, args):
+            worst = max(worst, difference)
+            print(f"| {name} | {suffix} | {difference:.1e} | {share:.1e} | {size:.1f} | {speed:.1f} |", flush=True)
+    if worst > args.tolerance:
+        sys.exit(f"error: the largest difference is {worst:.1e}, above {args.tolerance:g}")
+
+
+if __name__ == "__main__":
+    main()

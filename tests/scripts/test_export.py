@@ -1,0 +1,52 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bundle.networks.nets import ADFA
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class TestExport(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        torch.manual_seed(0)
+        network = ADFA((32, 32), "resnet18", None, 0, epsilon=0, map_stride=8)
+        network.center_bank.set_centers(torch.randn(network.center_bank.centers.shape))
+        torch.save(network.state_dict(), self.root / "model.pt")
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 255, (40, 40)).astype(np.uint8)
+            Image.fromarray(pixels).save(self.root / f"{i}.png")
+
+    def run_script(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "scripts" / "export.py"), "--images", str(self.root), "--formats", ".ts"]
+        model = ["--model", "adfa", str(self.root), "backbone=resnet18", "image_size=[32,32]"]
+        return subprocess.run([*command, *model, *arguments], capture_output=True, text=True)
+
+    def test_a_row_for_the_network_and_each_format(self):
+        done = self.run_script("--number", "3", "--repeats", "1")
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+        self.assertEqual([row[:2] for row in rows[2:]], [["adfa", "model.pt"], ["adfa", ".ts"]])
+        self.assertTrue(all(float(row[2]) <= 1e-4 for row in rows[2:]))
+        self.assertTrue((self.root / "model.ts").is_file())
+
+    def test_what_it_refuses(self):
+        self.assertIn("above -1", self.run_script("--number", "2", "--repeats", "1", "--tolerance", "-1").stderr)
+        self.assertIn("'epsilom' is no setting of adfa's inference", self.run_script("epsilom=1").stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
