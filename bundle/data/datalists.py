@@ -8,13 +8,16 @@ import csv
 import json
 import logging
 import math
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.files import lies_in
 from bundle.data.inputs import find_images
+from bundle.data.readers import split_frame
 from bundle.data.splits import patient_folds
 
 __all__ = ["LAYOUTS", "AnomalyDataList", "item_key", "read_table", "split_held_back", "with_made_abnormal"]
@@ -160,6 +163,15 @@ def _from_json(path: Path) -> dict:
     return lists
 
 
+def _check_places(items: Sequence[Item], folder: Path) -> None:
+    for item in items:
+        if not lies_in(split_frame(str(item["image"]))[0], folder):
+            name = os.path.relpath(item["image"], folder)
+            raise ValueError(
+                f"images must lie in '{folder.name}', where the list is, got '{name}'; --allow_outside True takes them."
+            )
+
+
 def split_held_back(items: Sequence[Item], fraction: float, minimum: int, seed: int) -> tuple[list[Item], list[Item]]:
     """
     Hold back a part of the normals, never one patient on both sides.
@@ -207,6 +219,7 @@ class AnomalyDataList:
         held_back: share of the normal training images kept for validation and calibration.
         min_held_back: at least as many, as long as half of the images are left to train with.
         seed: of all shuffles.
+        allow_outside: take images from outside of the folder (that of the list) too.
 
     Attributes:
         training: normal items to train with.
@@ -215,11 +228,18 @@ class AnomalyDataList:
 
     Raises:
         FileNotFoundError: When ``path`` does not exist.
-        ValueError: When it holds no image, the layout is unknown, or a table is malformed.
+        ValueError: When it holds no image, the layout is unknown, a table is malformed, or an image lies outside, by
+            its path or by a link.
     """
 
     def __init__(
-        self, path: str | Path, layout: str = "auto", held_back: float = 0.2, min_held_back: int = 10, seed: int = 0
+        self,
+        path: str | Path,
+        layout: str = "auto",
+        held_back: float = 0.2,
+        min_held_back: int = 10,
+        seed: int = 0,
+        allow_outside: bool = False,
     ) -> None:
         root = Path(path)
         if not str(path) or not root.exists():
@@ -242,6 +262,8 @@ class AnomalyDataList:
         if not lists["training"]:
             raise ValueError(f"no normal training images found in '{root.name}' (layout {found}).")
         everything = [i for items in lists.values() for i in items]
+        if allow_outside is not True:  # the command line takes `false` for a word, which would count as true
+            _check_places(everything, root.parent if root.is_file() else root)
         for index, item in enumerate(everything):
             plain = {"image": item["image"], "label": int(item["label"]), "key": item_key(index, item["image"])}
             plain["patient"] = str(item.get("patient", ""))

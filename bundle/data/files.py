@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are either whole or absent, whatever ends the process that writes them."""
+"""Files that are whole or absent, whatever ends the process that writes them, and files that stay in their folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["CannotWriteError", "atomic_path", "remove_partial_files", "writing"]
+__all__ = ["CannotWriteError", "atomic_path", "lies_in", "remove_partial_files", "writing"]
 
 _PREFIX = ".partial-"
 
@@ -77,3 +77,14 @@ def remove_partial_files(folder: str | os.PathLike) -> None:
     for pattern in (f"{_PREFIX}*", f"*/{_PREFIX}*"):
         for partial in Path(folder).glob(pattern):
             partial.unlink(missing_ok=True)
+
+
+def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """
+    Return whether a file is in a folder, or in one below it, when ``..`` and symbolic links are followed.
+
+    Args:
+        path: of the file, which need not exist.
+        folder: may be a link itself.
+    """
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())

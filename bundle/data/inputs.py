@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pydicom.multival import MultiValue
 
 from bundle.data.dicom_files import open_dicom, pseudonym, run_secret
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.files import lies_in
 from bundle.data.limits import Limits
 from bundle.data.readers import count_frames, file_format, one_line_errors
 
@@ -37,12 +40,17 @@ class Refusal:
 
 
 def find_images(
-    path: str | Path, frames: str = "all", secret: str | None = None, limits: Limits | None = None
+    path: str | Path,
+    frames: str = "all",
+    secret: str | None = None,
+    limits: Limits | None = None,
+    allow_outside: bool = False,
 ) -> tuple[list[dict], list[Refusal]]:
     """
     Return the items of a data list, and the files that give none with the reason.
 
-    Only headers are read, so an image may still fail when its pixels are.
+    Only headers are read, so an image may still fail when its pixels are. A link to a folder is not followed; a link to
+    a file is, unless it leaves the folder that ``path`` is or starts from.
 
     Args:
         path: a file, a folder (all files below it), a DICOMDIR, or a pattern such as ``films/**/*.dcm``.
@@ -50,6 +58,7 @@ def find_images(
         secret: key of the hash that stands for the patient; ``None`` draws one for this process, an empty one leaves
             the hash out.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
+        allow_outside: follow links out of the folder too.
 
     Returns:
         items ``{"image": path, "key": unique name without identity, "patient": hash or ""}`` in the order of the file
@@ -60,7 +69,8 @@ def find_images(
     """
     limits = limits or Limits()
     secret = run_secret() if secret is None else secret
-    files = list(_files(Path(path).expanduser(), limits))
+    path = Path(path).expanduser()
+    files, root = list(_files(path, limits)), _root(path)
     if not files:
         raise FileNotFoundError("the input must be a file, a folder, a DICOMDIR or a pattern that matches files.")
     items: list[dict] = []
@@ -68,6 +78,7 @@ def find_images(
     for i, file in enumerate(files):
         try:
             with one_line_errors(file):
+                _check_link(file, None if allow_outside is True else root)
                 kind = file_format(file)
                 count = count_frames(file, kind, limits)
                 patient = _patient(file, limits, secret) if kind == "dicom" else ""
@@ -108,12 +119,28 @@ def chosen_frames(count: int, frames: str) -> list[int]:
 
 def _files(path: Path, limits: Limits) -> Iterator[Path]:
     if path.is_dir():
-        yield from sorted(found for found in path.rglob("*") if found.is_file())
+        yield from sorted(found for found in path.rglob("*") if found.is_symlink() or found.is_file())
     elif path.is_file():
         listed = list(_referenced_files(path, limits)) if path.name.upper().startswith("DICOMDIR") else []
         yield from listed or [path]
     else:
         yield from sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+
+
+def _root(path: Path) -> Path | None:
+    """Return the folder that what is found must lie in; none for the one file that was named."""
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return None
+    return Path(*itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parent.parts))
+
+
+def _check_link(file: Path, root: Path | None) -> None:
+    if file.is_symlink() and not file.is_file():
+        raise SkippedFileError("a link to a folder or to nothing is not followed.")
+    if root is not None and not lies_in(file, root):
+        raise UnreadableImageError("must not be a link out of the input folder; --allow_outside True reads it.")
 
 
 def _referenced_files(directory: Path, limits: Limits) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.files import atomic_path
+from bundle.data.files import atomic_path, lies_in
 from bundle.data.readers import split_frame
 
 __all__ = ["load_label_table", "write_label_table"]
@@ -29,6 +29,7 @@ def load_label_table(
     split: str | None = None,
     exclusive: bool = False,
     check_files: bool = True,
+    allow_outside: bool = False,
 ) -> list[dict[str, Any]]:
     """
     Return the data list of one split, after checking the table as a whole.
@@ -41,6 +42,7 @@ def load_label_table(
         split: ``"train"``, ``"val"`` or ``"test"``; ``None`` for all rows.
         exclusive: ``True`` where exactly one class holds for an image.
         check_files: whether every image must exist.
+        allow_outside: take images from outside of ``image_dir`` too.
 
     Returns:
         items with ``image`` (path), ``label`` (a list of 0 and 1), ``patient`` (the path where the table has none) and
@@ -49,9 +51,9 @@ def load_label_table(
     Raises:
         FileNotFoundError: When the table does not exist.
         ValueError: When ``exclusive`` is not a boolean, a column is missing, a label is not 0 or 1, a class has no or
-        one positive image, an image is
-            listed twice, lies outside ``image_dir`` or does not exist, a patient is in two splits, or a split is empty.
-            The message is one line and names the row, counted as a spreadsheet does: the header is row 1.
+            one positive image, an image is listed twice, lies outside ``image_dir`` by its path or by a link, or does
+            not exist, a patient is in two splits, or a split is empty. The message is one line and names the row,
+            counted as a spreadsheet does: the header is row 1.
     """
     if not isinstance(exclusive, bool):  # a command line that says false hands over a word, which is true
         raise ValueError(f"exclusive must be True or False, got '{exclusive}'.")
@@ -75,11 +77,13 @@ def load_label_table(
         if exclusive and sum(label) != 1:
             raise ValueError(f"{where}: exactly one class must be 1, got {sum(label)}.")
         image = (root / row["path"]).resolve()
-        if not image.is_relative_to(root):
-            raise ValueError(f"{where}: path must stay inside the image folder, got '{row['path']}'.")
+        source = split_frame(str(root / row["path"]))[0]  # a link with a frame after its name is no link to resolve()
+        if allow_outside is not True and not lies_in(source, root):
+            rule = "path must stay inside the image folder"
+            raise ValueError(f"{where}: {rule}, got '{row['path']}'; --allow_outside True takes it.")
         if str(image) in seen:
             raise ValueError(f"{where}: image '{row['path']}' is listed already in row {seen[str(image)]}.")
-        if check_files and not split_frame(str(image))[0].is_file():
+        if check_files and not source.is_file():
             raise ValueError(f"{where}: image '{row['path']}' does not exist in the image folder.")
         seen[str(image)] = number
         patient, part = row.get("patient") or row["path"], row.get("split") or ""

@@ -57,7 +57,8 @@ class WarmWorkflow:
         arguments = ConfigParser.load_config_file(model.args_file)
         root = model.args_file.resolve().parents[1]
         self.name, self.modalities = model.name, model.modalities
-        settings = {"formats": FORMATS, "output_dir": str(scratch), **model.settings}
+        # the links in its input folder are its own
+        settings = {"formats": FORMATS, "output_dir": str(scratch), "allow_outside": True, **model.settings}
         workflow = ConfigWorkflow(
             config_file=[str(root / file) for file in arguments["config_file"]],
             meta_file=[str(root / file) for file in arguments["meta_file"]],

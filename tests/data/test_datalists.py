@@ -91,7 +91,8 @@ class TestAnomalyDataList(DataListTestCase):
 
     def test_json(self):
         content = {"training": [{"image": f"{i}.png"} for i in range(5)], "test": [{"image": "/a/t.png", "label": 1}]}
-        self.check(AnomalyDataList(self.write("list.json", json.dumps(content))), "json", 5, 0, 1)
+        path = self.write("list.json", json.dumps(content))
+        self.check(AnomalyDataList(path, allow_outside=True), "json", 5, 0, 1)
 
     def test_one_line_for_every_mistake(self):
         for name, text, message in (
