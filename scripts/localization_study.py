@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure localization from image labels alone: plain maps, multi-scale maps, and attention mining.
 
-Two benchmarks, each on the taps of EfficientNet-Lite0 with its packaged ImageNet weights, computed once. Trained is
-everything above them, the aggregation and the class branches, and with ``--train_last`` the last stage too:
+Two benchmarks (``localization_benchmarks.py``). By default on the taps of EfficientNet-Lite0 with its packaged ImageNet
+weights, computed once: trained is everything above them, the aggregation and the class branches, and with
+``--train_last`` the last stage too. With ``--trunk resnet18`` the whole network is trained, from ``--weights``, a
+torchvision-format state dict, or without it from a random start.
 
 - ``busi``: breast ultrasound (folders normal, benign, malignant, masks). Three branches, lesion, benign and malignant;
   the masks' boxes serve for evaluation only; a fixed split by image, 60 % for training.
@@ -13,7 +15,9 @@ Rows are appended to a JSON lines file as they finish; started again, the script
 
     python scripts/localization_study.py busi DATA/busi_part --rows busi.jsonl
     python scripts/localization_study.py inserted DATA/covid19_xray --rows inserted.jsonl
-    python scripts/localization_study.py report --rows busi.jsonl inserted.jsonl
+    python scripts/localization_study.py busi DATA/busi_part --trunk resnet18 --size 128 --epochs 30 10 2 --rate 3e-4 \
+        --rows r18.jsonl
+    python scripts/localization_study.py report --rows busi.jsonl inserted.jsonl r18.jsonl
 """
 
 from __future__ import annotations
@@ -22,25 +26,21 @@ import argparse
 import copy
 import json
 import logging
-import random
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from ignite.engine import Events
+from localization_benchmarks import Benchmark, Sample, load_busi, load_inserted
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from bundle.data.boxes import box_of_mask
-from bundle.data.inserted_lesions import INSERTED_KINDS, insert_lesion
 from bundle.functional.boxes import boxes_from_heatmaps
 from bundle.functional.erasure import erased_logits
 from bundle.functional.heatmaps import mined_heatmaps
@@ -51,69 +51,12 @@ from bundle.metrics.localization import (
     compute_mean_iou,
     compute_pointing_game,
 )
-from bundle.networks.nets.msa_resnet import EfficientNetLiteMSA
+from bundle.networks.nets.msa_resnet import EfficientNetLiteMSA, ResNetMSA
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 STEPS = 3
 PENULTIMATE, LAST = 112, 320  # channels of the two taps
 MODES = ("none", "vanilla", "full")  # of knowledge preservation
-
-
-class Sample(NamedTuple):
-    """One image on the network's pixel grid, its labels, and boxes that only the evaluation sees."""
-
-    key: str
-    image: np.ndarray  # (S, S), 0..1
-    labels: list[float]
-    boxes: dict[int, torch.Tensor]  # class: (M, 4)
-
-
-class Benchmark(NamedTuple):
-    """Training and test samples of the named classes."""
-
-    classes: tuple[str, ...]
-    train: list[Sample]
-    test: list[Sample]
-
-
-def load_gray(path: Path, size: int) -> np.ndarray:
-    """Read a picture as display values 0..1, resized to a square; boxes keep their overlaps under that stretch."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
-
-
-def load_busi(folder: Path, size: int) -> Benchmark:
-    """Read the breast ultrasound images; the split is fixed by image and stratified by label."""
-    train, test = [], []
-    for kind in ("normal", "benign", "malignant"):
-        paths = sorted((folder / kind).glob("*.png"))
-        random.Random(0).shuffle(paths)
-        for i, path in enumerate(paths):
-            labels = [float(kind != "normal"), float(kind == "benign"), float(kind == "malignant")]
-            with Image.open(path) as picture:
-                scale = torch.tensor([size / picture.width, size / picture.height] * 2)
-            masks = [box_of_mask(m) * scale for m in sorted((folder / "masks").glob(f"{path.stem}_*.png"))]
-            boxes = {c: torch.stack(masks) for c in range(3) if labels[c]}
-            part = train if i < round(0.6 * len(paths)) else test
-            part.append(Sample(path.stem, load_gray(path, size), labels, boxes))
-    return Benchmark(("lesion", "benign", "malignant"), train, test)
-
-
-def load_inserted(folder: Path, size: int, repeats: int = 2) -> Benchmark:
-    """Insert a lesion of each kind into every normal radiograph, once for training, ``repeats`` times for the test."""
-    parts: dict[str, list[Sample]] = {"train": [], "test": []}
-    for part, times in (("train", 1), ("test", repeats)):
-        for i, path in enumerate(sorted((folder / part / "NORMAL").iterdir())):
-            image = load_gray(path, size)
-            parts[part].append(Sample(f"{part}{i}_normal", image, [0.0] * len(INSERTED_KINDS), {}))
-            for c, kind in enumerate(INSERTED_KINDS):
-                for repeat in range(times):
-                    rng = np.random.default_rng([part == "test", i, c, repeat])
-                    inserted, box = insert_lesion(image, kind, rng)
-                    labels = [float(k == kind) for k in INSERTED_KINDS]
-                    boxes = {c: torch.from_numpy(box)[None]}
-                    parts[part].append(Sample(f"{part}{i}_{kind}_{repeat}", inserted, labels, boxes))
-    return Benchmark(INSERTED_KINDS, parts["train"], parts["test"])
 
 
 class Head(nn.Module):
@@ -122,13 +65,13 @@ class Head(nn.Module):
 
     Args:
         whole: the network whose aggregation and class branches it has.
-        side: rows and columns of the penultimate tap.
+        sides: rows and columns of the penultimate and of the last tap, which are square.
         start: whose last stage it takes over and trains; ``None`` leaves the last tap as packed.
     """
 
-    def __init__(self, whole: EfficientNetLiteMSA, side: int, start: nn.Module | None = None) -> None:
+    def __init__(self, whole: EfficientNetLiteMSA, sides: tuple[int, int], start: nn.Module | None = None) -> None:
         super().__init__()
-        self.aggregation, self.classifier, self.side = whole.aggregation, whole.classifier, side
+        self.aggregation, self.classifier, self.sides = whole.aggregation, whole.classifier, sides
         self.last = None if start is None else copy.deepcopy(start.last)
         self.fixed_statistics = False  # of the batches; while mining they stay those of the frozen copy
 
@@ -142,7 +85,7 @@ class Head(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the class activation maps of packed taps, shape ``(B, C, h, w)``."""
-        large, small = self.side, (self.side + 1) // 2
+        large, small = self.sides
         penultimate, last = x.split([PENULTIMATE * large**2, LAST * small**2], dim=1)
         penultimate, last = (
             penultimate.unflatten(1, (PENULTIMATE, large, large)),
@@ -151,17 +94,56 @@ class Head(nn.Module):
         return self.classifier(self.aggregation(penultimate, last if self.last is None else self.last(penultimate)))
 
 
-@torch.no_grad()
-def with_taps(samples: list[Sample], network: EfficientNetLiteMSA) -> list[dict]:
-    """Return data list items whose image is the packed pair of frozen taps, computed once."""
+def normalized(sample: Sample) -> torch.Tensor:
+    """Return an image as pretrained networks expect it, shape ``(3, S, S)``."""
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    items = []
-    for sample in samples:
-        image = (torch.from_numpy(sample.image)[None].repeat(3, 1, 1) - mean[:, None, None]) / deviation[:, None, None]
-        penultimate = network.penultimate(network.shallow(image[None]))
-        packed = torch.cat([penultimate.flatten(), network.last(penultimate).flatten()])
-        items.append({"image": packed, "label": torch.tensor(sample.labels), "key": sample.key})
-    return items
+    return (torch.from_numpy(sample.image)[None].repeat(3, 1, 1) - mean[:, None, None]) / deviation[:, None, None]
+
+
+class FrozenTaps:
+    """EfficientNet-Lite0 up to its taps, computed once; networks are what stands above them."""
+
+    def __init__(self, classes: int, args: argparse.Namespace) -> None:
+        self.whole = EfficientNetLiteMSA(classes).eval()
+        self.classes, self.train_last = classes, args.train_last
+        self.side = -(-args.size // 16)
+        self.last_side = (self.side + 1) // 2
+
+    @torch.no_grad()
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the packed pair of taps of ``(1, 3, S, S)``, as one vector."""
+        penultimate = self.whole.penultimate(self.whole.shallow(images))
+        return torch.cat([penultimate.flatten(), self.whole.last(penultimate).flatten()])
+
+    def network(self, aggregate: bool, start: nn.Module | None = None) -> nn.Module:
+        """Return a new network, with the last stage of ``start``."""
+        whole = EfficientNetLiteMSA(self.classes, aggregate=aggregate)
+        return Head(whole, (self.side, self.last_side), (start or self.whole) if self.train_last else None)
+
+
+class TrainedTrunk:
+    """The whole network is trained, ResNet-18 from the weights of ``args`` or from a random start."""
+
+    def __init__(self, classes: int, args: argparse.Namespace) -> None:
+        self.classes, self.weights = classes, args.weights
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the image of ``(1, 3, S, S)``."""
+        return images[0]
+
+    def network(self, aggregate: bool, start: nn.Module | None = None) -> nn.Module:
+        """Return a new network, with the three stages of ``start``."""
+        network = ResNetMSA(self.classes, "resnet18", weights=self.weights, aggregate=aggregate)
+        for stage in ("shallow", "penultimate", "last") if start is not None else ():
+            network.get_submodule(stage).load_state_dict(start.get_submodule(stage).state_dict())
+        return network
+
+
+def as_items(samples: list[Sample], trunk: FrozenTaps | TrainedTrunk) -> list[dict]:
+    """Return data list items of what the trunk's networks take."""
+    return [
+        {"image": trunk.inputs(normalized(s)[None]), "label": torch.tensor(s.labels), "key": s.key} for s in samples
+    ]
 
 
 def train(
@@ -171,9 +153,10 @@ def train(
     rate: float,
     mode: str | None = None,
     measure: Callable[[int], None] | None = None,
+    attach: Callable[[SupervisedTrainer], None] | None = None,
 ) -> None:
     """Train in place with a stock trainer; with a mode of knowledge preservation, mine, ``epochs`` epochs a step."""
-    layers = ("aggregation", "classifier") if network.last is None else ("last", "aggregation", "classifier")
+    layers = ("aggregation", "classifier") if network.last is None else ("last", "aggregation", "classifier")  # Eq. 5
     loss = KnowledgePreservationLoss(network, layers, mode or "none")
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
@@ -188,16 +171,23 @@ def train(
         miner = AttentionMiningHandler(network, DataLoader(Dataset(items), batch_size=32), loss, STEPS, epochs)
         miner.attach(trainer)
         trainer.add_event_handler(Events.EPOCH_COMPLETED(every=epochs), lambda: measure(len(miner.bank.masks)))
+    if attach:
+        attach(trainer)
     trainer.run()
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, benchmark: Benchmark, items: list[dict], steps: int) -> list[dict]:
-    """Return one row of figures for each class of the test images, from maps mined in ``steps`` steps at inference."""
+def raw_maps(network: nn.Module, items: list[dict]) -> torch.Tensor:
+    """Return the class activation maps of all items."""
     network.eval()
+    return torch.cat([network(batch["image"]) for batch in DataLoader(Dataset(items), batch_size=32)])
+
+
+def figures(raw: torch.Tensor, benchmark: Benchmark, steps: int = 1, prior: torch.Tensor | None = None) -> list[dict]:
+    """Return one row of figures for each class of the test images, from maps mined in ``steps`` steps at inference."""
     size = benchmark.test[0].image.shape
-    raw = network(torch.stack([item["image"] for item in items]))
-    probability, (_, _, heatmap) = erased_logits(raw).sigmoid(), mined_heatmaps(raw, steps)  # as the inferer does
+    # as the inferer does
+    probability, (_, _, heatmap) = erased_logits(raw).sigmoid(), mined_heatmaps(raw, steps, prior=prior)
     boxes, scores = boxes_from_heatmaps(heatmap, size)
     enlarged = F.interpolate(heatmap, scale_factor=4.0, mode="bilinear")
     cell = size[0] / enlarged.shape[-1]
@@ -228,16 +218,14 @@ def run(name: str, benchmark: Benchmark, path: Path, args: argparse.Namespace) -
     done = (
         {(r["seed"], r["method"]) for r in map(json.loads, path.read_text().splitlines())} if path.exists() else set()
     )
-    classes = len(benchmark.classes)
-    whole = EfficientNetLiteMSA(classes).eval()
-    items, test = with_taps(benchmark.train, whole), with_taps(benchmark.test, whole)
-    side = -(-benchmark.test[0].image.shape[0] // 16)
+    trunk = (TrainedTrunk if args.trunk == "resnet18" else FrozenTaps)(len(benchmark.classes), args)
+    items, test = as_items(benchmark.train, trunk), as_items(benchmark.test, trunk)
 
     def record(seed: int, method: str, network: nn.Module, steps: int) -> None:
         if (seed, method) in done:
             return
         with path.open("a") as file:
-            for row in evaluate(network, benchmark, test, steps):
+            for row in figures(raw_maps(network, test), benchmark, steps):
                 file.write(json.dumps({"benchmark": name, "seed": seed, "method": method, **row}) + "\n")
         print(f"{name}, seed {seed}: {method}", flush=True)
 
@@ -249,10 +237,10 @@ def run(name: str, benchmark: Benchmark, path: Path, args: argparse.Namespace) -
         if all((seed, method) in done for method in methods):
             continue
         torch.manual_seed(seed)
-        cam = Head(EfficientNetLiteMSA(classes, aggregate=False), side, whole if args.train_last else None)
+        cam = trunk.network(aggregate=False)
         train(cam, items, args.epochs[0], args.rate)
         record(seed, "CAM", cam, 1)
-        msa = Head(EfficientNetLiteMSA(classes), side, cam if args.train_last else None)
+        msa = trunk.network(aggregate=True, start=cam)
         train(msa, items, args.epochs[1], args.rate)
         for steps in range(1, STEPS + 1):
             record(seed, "MSA" if steps == 1 else f"MSA, T={steps} at inference", msa, steps)
@@ -293,7 +281,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=256, help="side of the square the images are resized to")
     parser.add_argument("--epochs", type=int, nargs=3, default=(12, 8, 2), help="of CAM, MSA and each mining step")
-    parser.add_argument("--train_last", action="store_true", help="train the last stage of the trunk too")
+    parser.add_argument("--trunk", choices=["efficientnet_lite0", "resnet18"], default="efficientnet_lite0")
+    parser.add_argument("--train_last", action="store_true", help="train the last stage of EfficientNet-Lite0 too")
+    parser.add_argument("--weights", help="of ResNet-18, a torchvision-format state dict; none for a random start")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of Adam")
     args = parser.parse_args()
     logging.getLogger("ignite").setLevel(logging.WARNING)

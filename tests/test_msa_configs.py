@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,20 @@ class TestMSAConfigs(unittest.TestCase):
         self.assertIn("step 3", (out / "report.html").read_text())
         rows = list(csv.DictReader((out / "predictions.csv").open()))
         self.assertGreater(int(rows[0]["boxes"]), 0)
+
+    def test_boxes_of_some_images_guide_the_maps(self):
+        layers = ["base", "train", "msa", "msa_train", "msa_end_to_end", "msa_boxes"]
+        files = str([f"configs/{name}.yaml" for name in layers])
+        boxes = ["--boxes_path", str(self.root / "BBox_List_2017.csv"), "--boxes_weight", "0.5"]
+        losses = []
+        for weight in ("0.5", "0.0"):
+            out = self.root / f"model {weight}"
+            flags = ["--dataset_dir", str(self.root), "--output_dir", str(out), "--max_epochs", "1"]
+            boxes[-1] = weight
+            done = run_bundle("train_end_to_end", *flags, "--config_file", files, *boxes)
+            self.succeed(done)
+            losses.append(float(re.search(r"loss ([\d.]+)", done.stdout + done.stderr)[1]))
+        self.assertGreater(losses[0], losses[1] + 0.1)
 
     def test_annotated_images_are_mined_and_the_others_preserve(self):
         boxes = str(self.root / "BBox_List_2017.csv")

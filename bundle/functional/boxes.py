@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from bundle.functional.components import component_of_maximum
 
-__all__ = ["boxes_from_heatmaps", "clipped_boxes"]
+__all__ = ["box_coverage", "boxes_from_heatmaps", "clipped_boxes"]
 
 
 def boxes_from_heatmaps(
@@ -62,6 +62,28 @@ def boxes_from_heatmaps(
     boxes = (edges * scale).masked_fill((scores == 0).unsqueeze(-1), 0)
     scores, order = scores.sort(dim=-1, descending=True, stable=True)
     return boxes.gather(2, order.unsqueeze(-1).expand_as(boxes)), scores
+
+
+def box_coverage(boxes: torch.Tensor, size: Sequence[int], grid: Sequence[int]) -> torch.Tensor:
+    """
+    Return the part of each cell of a map that is covered by a box.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels of the image, shape ``(K, 4)``, ``K`` at least 1.
+        size: rows and columns of the image.
+        grid: rows and columns ``H, W`` of the map, which covers the image whole.
+
+    Returns:
+        values 0..1, shape ``(H, W)``; where boxes overlap, the largest part.
+    """
+    x0, y0, x1, y1 = (boxes.double() * boxes.new_tensor([grid[1] / size[1], grid[0] / size[0]] * 2).double()).unbind(1)
+
+    def along(low: torch.Tensor, high: torch.Tensor, cells: int) -> torch.Tensor:
+        edges = torch.arange(cells, dtype=low.dtype, device=low.device)
+        return (torch.minimum(high[:, None], edges + 1) - torch.maximum(low[:, None], edges)).clamp_min(0)
+
+    covered = along(y0, y1, grid[0])[:, :, None] * along(x0, x1, grid[1])[:, None, :]
+    return covered.amax(dim=0).to(boxes.dtype)
 
 
 def clipped_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

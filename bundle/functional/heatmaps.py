@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 from bundle.functional.components import component_of_maximum
 from bundle.functional.erasure import update_masks
 
-__all__ = ["final_heatmap", "mined_heatmaps", "normalized_maps"]
+__all__ = ["final_heatmap", "mined_heatmaps", "normalized_maps", "prior_on_grid"]
 
 
 def normalized_maps(maps: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
@@ -66,7 +67,7 @@ def final_heatmap(maps: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -
 
 
 def mined_heatmaps(
-    maps: torch.Tensor, steps: int = 3, threshold: float = 0.5
+    maps: torch.Tensor, steps: int = 3, threshold: float = 0.5, prior: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Mine the maps of a standing network: erase the hottest component, stretch what is left, and again.
@@ -77,6 +78,8 @@ def mined_heatmaps(
         maps: class activation maps, shape ``(B, C, H, W)``.
         steps: number ``T`` of maps, at least 1.
         threshold: height at which a stretched map is binarized, 0..1.
+        prior: where something may be, 0..1, of a shape that broadcasts to ``maps``: every stretched map is multiplied
+            by it and stretched again. Beyond the paper; ``None`` leaves it out.
 
     Returns:
         stretched maps of all steps ``(T, B, C, H, W)``, their masks after each step (same shape, boolean), and Eq. 8's
@@ -91,7 +94,25 @@ def mined_heatmaps(
     heats, masks = [], []
     for _ in range(steps):
         heat = normalized_maps(maps, mask)
+        if prior is not None:
+            heat = normalized_maps(heat * prior, mask)
         mask = update_masks(mask, component_of_maximum(heat, threshold))
         heats.append(heat)
         masks.append(mask)
     return torch.stack(heats), torch.stack(masks), final_heatmap(heats, masks)
+
+
+def prior_on_grid(anomaly: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
+    """
+    Return anomaly maps as a prior for where to mine: divided by their maximum, on the grid of the maps.
+
+    Args:
+        anomaly: values not below 0, shape ``(B, 1, h, w)``; it covers the same image as the maps.
+        grid: rows and columns ``H, W`` of the maps.
+
+    Returns:
+        values 0..1, shape ``(B, 1, H, W)``; a map of zeros becomes ones, which favor no place.
+    """
+    small = F.interpolate(anomaly, size=list(grid), mode="bilinear", align_corners=False, antialias=True).clamp_min(0)
+    peak = small.amax(dim=(-2, -1), keepdim=True)
+    return torch.where(peak > 0, small / peak.clamp_min(torch.finfo(small.dtype).tiny), torch.ones_like(small))

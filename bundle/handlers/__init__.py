@@ -4,6 +4,7 @@
 
 from bundle.handlers.attention_maps import AttentionMaps
 from bundle.handlers.attention_mining import AttentionMiningHandler
+from bundle.handlers.box_supervision import BoxSupervision
 from bundle.handlers.center_bank import CenterBankUpdater
 from bundle.handlers.class_heatmaps import ClassHeatmaps
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
@@ -20,6 +21,7 @@ from bundle.handlers.weight_averaging import WeightAveraging
 __all__ = [
     "AttentionMaps",
     "AttentionMiningHandler",
+    "BoxSupervision",
     "CalibrationWriter",
     "CenterBankUpdater",
     "ClassHeatmaps",

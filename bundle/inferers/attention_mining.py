@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 
 from bundle.functional.boxes import boxes_from_heatmaps
 from bundle.functional.erasure import erased_logits
-from bundle.functional.heatmaps import mined_heatmaps
+from bundle.functional.heatmaps import mined_heatmaps, prior_on_grid
 
 __all__ = ["AttentionMiningInferer"]
 
@@ -31,6 +31,8 @@ class AttentionMiningInferer(Inferer):
         box_thresholds: ``K`` fractions of a map's maximum, descending, one box each.
         upsample: factor by which the final map is enlarged before boxes are cut from it.
         flip: average the maps with those of the image flipped left to right (test-time augmentation, a second pass).
+        prior: gives an anomaly map ``(B, 1, h', w')`` of the images, any values not below 0, such as an ADFA network;
+            divided by its maximum and averaged onto the grid of the maps, it weights where is mined.
 
     Raises:
         ValueError: When ``steps`` is below 1.
@@ -43,12 +45,13 @@ class AttentionMiningInferer(Inferer):
         box_thresholds: Sequence[float] = (0.8, 0.6, 0.4),
         upsample: int = 4,
         flip: bool = False,
+        prior: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
         self.steps, self.threshold, self.box_thresholds = steps, threshold, tuple(box_thresholds)
-        self.upsample, self.flip = upsample, flip
+        self.upsample, self.flip, self.prior = upsample, flip, prior
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -68,7 +71,8 @@ class AttentionMiningInferer(Inferer):
         raw = convert_to_tensor(network(inputs, *args, **kwargs))
         if self.flip:
             raw = (raw + convert_to_tensor(network(inputs.flip(-1), *args, **kwargs)).flip(-1)) / 2
-        maps, _, heatmap = mined_heatmaps(raw, self.steps, self.threshold)
+        prior = None if self.prior is None else prior_on_grid(convert_to_tensor(self.prior(inputs)), raw.shape[-2:])
+        maps, _, heatmap = mined_heatmaps(raw, self.steps, self.threshold, prior)
         size = (inputs.shape[-2], inputs.shape[-1])
         boxes, scores = boxes_from_heatmaps(heatmap, size, self.box_thresholds, self.upsample)
         return {

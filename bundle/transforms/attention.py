@@ -14,32 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from bundle.data.box_frames import boxes_in_source
 from bundle.functional.erasure import erased_logits
 
-__all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd", "boxes_in_source"]
-
-
-def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-    """
-    Return boxes on the network's input as boxes in pixels of the file the image was read from.
-
-    The way back is that of the image's own transforms, which keep its affine.
-
-    Args:
-        boxes: left, upper, right, lower edge in pixels of ``image``, shape ``(K, 4)``.
-        image: the network's input, shape ``(C, H, W)``, with ``original_affine`` and ``spatial_shape`` of the file.
-
-    Returns:
-        edges in pixels of the file, clipped to its borders, shape ``(K, 4)``.
-    """
-    here = torch.as_tensor(image.affine, dtype=torch.float64)
-    file = torch.as_tensor(image.meta["original_affine"], dtype=torch.float64)
-    back = torch.linalg.inv(file) @ here
-    corners = boxes.to(torch.float64).cpu().view(-1, 2, 2).flip(-1) - 0.5  # (K, corner, row and column), pixel centers
-    moved = corners @ back[:2, :2].T + back[:2, -1] + 0.5
-    rows, columns = (int(n) for n in image.meta["spatial_shape"][:2])
-    moved = torch.minimum(moved.clamp_min(0), moved.new_tensor([rows, columns]))
-    return torch.cat([moved.amin(dim=1).flip(-1), moved.amax(dim=1).flip(-1)], dim=-1).to(boxes.dtype)
+__all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd"]
 
 
 class AttentionResultd(MapTransform):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import json
 import sys
@@ -15,17 +15,16 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "localization_study.py"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
-def run(*args):
+def run(*args, script="localization_study"):
     """Run the script in this process and return what it printed."""
-    spec = importlib.util.spec_from_file_location("localization_study", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    out = io.StringIO()
-    with mock.patch.object(sys, "argv", [str(SCRIPT), *map(str, args)]), contextlib.redirect_stdout(out):
-        module.main()
+    argv = [script, *map(str, args)]
+    with mock.patch.object(sys, "argv", argv), mock.patch.object(sys, "path", [str(SCRIPTS), *sys.path]):
+        module = importlib.import_module(script)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            module.main()
     return out.getvalue()
 
 
@@ -57,6 +56,13 @@ class TestLocalizationStudy(unittest.TestCase):
             trained = root / "trained.jsonl"
             self.assertIn("full t=3", run(*args[:2], "--rows", trained, *args[4:], "--train_last"))
             self.assertIn("| full t=3 |", run("report", "--rows", rows))
+            resnet = ["--trunk", "resnet18", "--epochs", 1, 1, 1, "--size", 32, "--seeds", 1]
+            self.assertIn("full t=3", run("busi", root, "--rows", root / "resnet.jsonl", *resnet))
+            options = root / "options.jsonl"
+            run("busi", root, "--rows", options, *args[4:8], "--epochs", 1, 1, script="localization_options")
+            found = [json.loads(line)["method"] for line in options.read_text().splitlines()]
+            self.assertEqual(len(found), 3 * 5)
+            self.assertIn("anomaly prior", found)
 
 
 if __name__ == "__main__":

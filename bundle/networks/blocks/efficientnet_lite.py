@@ -31,8 +31,8 @@ class _SameConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolved ``x`` of shape ``(B, C, ceil(H / stride), ceil(W / stride))``."""
-        pad_h = self._padding(x.shape[-2], self.kernel_size[0], self.stride[0])
-        pad_w = self._padding(x.shape[-1], self.kernel_size[1], self.stride[1])
+        pad_h = self._padding(x.shape[-2], self.dilation[0] * (self.kernel_size[0] - 1) + 1, self.stride[0])
+        pad_w = self._padding(x.shape[-1], self.dilation[1] * (self.kernel_size[1] - 1) + 1, self.stride[1])
         x = F.pad(x, [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2])
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 

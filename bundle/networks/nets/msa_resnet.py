@@ -202,6 +202,7 @@ class EfficientNetLiteMSA(_MapNetwork):
         weights: ``"default"`` for the packaged weights; a path or URL; ``None`` for a random start.
         aggregate: ``False`` takes the maps from the last stage alone.
         upsample: ``bilinear`` or ``deconv``.
+        atrous: see :py:class:`ResNetMSA`.
         frozen: stages that are held fixed, see :py:class:`ResNetMSA`.
         fixed_statistics: see :py:class:`ResNetMSA`.
 
@@ -216,6 +217,7 @@ class EfficientNetLiteMSA(_MapNetwork):
         weights: str | None = "default",
         aggregate: bool = True,
         upsample: str = "bilinear",
+        atrous: bool = False,
         frozen: Sequence[str] = (),
         fixed_statistics: bool = False,
     ) -> None:
@@ -230,6 +232,8 @@ class EfficientNetLiteMSA(_MapNetwork):
             nn.Sequential(*blocks[ends[0] : ends[1]]),
             nn.Sequential(*blocks[ends[1] :]),
         ]
+        if atrous:
+            _make_atrous(stages[2])
         channels = (trunk.stage_channels[4], trunk.stage_channels[6])
         super().__init__(stages, channels, num_classes, aggregate, upsample, frozen, fixed_statistics)
 
@@ -259,5 +263,7 @@ def _make_atrous(stage: nn.Module) -> None:
         if isinstance(conv, nn.Conv2d):
             if conv.stride == (2, 2):
                 conv.stride = (1, 1)
-            elif conv.kernel_size == (3, 3):
-                conv.dilation = conv.padding = (2, 2)
+            elif conv.kernel_size != (1, 1):
+                conv.dilation = (2, 2)
+                if conv.padding != (0, 0):  # "same" convolutions find theirs themselves
+                    conv.padding = (conv.kernel_size[0] - 1, conv.kernel_size[1] - 1)

@@ -78,6 +78,14 @@ class TestMapNetworks(unittest.TestCase):
         with torch.no_grad():
             torch.testing.assert_close(atrous(x)[..., ::2, ::2], net(x), rtol=1e-3, atol=1e-4)
 
+    def test_atrous_stage_of_efficientnet_lite(self):
+        net = EfficientNetLiteMSA(2, weights=None, aggregate=False).eval()
+        atrous = EfficientNetLiteMSA(2, weights=None, aggregate=False, atrous=True).eval()
+        atrous.load_state_dict(net.state_dict())
+        x = torch.rand(1, 3, 96, 96)
+        with torch.no_grad():  # "same" padding of TensorFlow leaves the odd positions of an even side
+            torch.testing.assert_close(atrous(x)[..., 1::2, 1::2], net(x), rtol=1e-3, atol=1e-5)
+
     def test_aggregation_equals_the_paper_s_order(self):
         block = MultiScaleAggregation(4, 6)
         penultimate, last = torch.rand(1, 4, 8, 8), torch.rand(1, 6, 4, 4)

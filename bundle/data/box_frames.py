@@ -1,0 +1,57 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes between the pixels of a file and those of the network's input, by the affine of the image."""
+
+from __future__ import annotations
+
+import torch
+from monai.data import MetaTensor
+
+__all__ = ["boxes_in_source", "boxes_on_input"]
+
+
+def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+    """
+    Return boxes on the network's input as boxes in pixels of the file the image was read from.
+
+    The way back is that of the image's own transforms, which keep its affine.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels of ``image``, shape ``(K, 4)``.
+        image: the network's input, shape ``(C, H, W)``, with ``original_affine`` and ``spatial_shape`` of the file.
+
+    Returns:
+        edges in pixels of the file, clipped to its borders, shape ``(K, 4)``.
+    """
+    rows, columns = (int(n) for n in image.meta["spatial_shape"][:2])
+    moved = _moved(boxes, torch.linalg.inv(_file_affine(image)) @ _affine(image))
+    return torch.minimum(moved.clamp_min(0), moved.new_tensor([columns, rows] * 2)).to(boxes.dtype)
+
+
+def boxes_on_input(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+    """
+    Return boxes in pixels of the file as boxes on the network's input, the inverse of :py:func:`boxes_in_source`.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels of the file, shape ``(K, 4)``.
+        image: see :py:func:`boxes_in_source`.
+
+    Returns:
+        edges in pixels of ``image``, shape ``(K, 4)``; not clipped, a box may lie outside a crop.
+    """
+    return _moved(boxes, torch.linalg.inv(_affine(image)) @ _file_affine(image)).to(boxes.dtype)
+
+
+def _affine(image: MetaTensor) -> torch.Tensor:
+    return torch.as_tensor(image.affine, dtype=torch.float64, device="cpu")
+
+
+def _file_affine(image: MetaTensor) -> torch.Tensor:
+    return torch.as_tensor(image.meta["original_affine"], dtype=torch.float64, device="cpu")
+
+
+def _moved(boxes: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Move the corners of boxes by a matrix of indices, rows first, which counts from the centers of pixels."""
+    corners = boxes.to(torch.float64).cpu().view(-1, 2, 2).flip(-1) - 0.5  # (K, corner, row and column)
+    moved = corners @ matrix[:2, :2].T + matrix[:2, -1] + 0.5
+    return torch.cat([moved.amin(dim=1).flip(-1), moved.amax(dim=1).flip(-1)], dim=-1)

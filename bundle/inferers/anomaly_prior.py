@@ -1,0 +1,43 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Anomaly maps of an exported network as a prior for attention mining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["AnomalyPrior"]
+
+
+class AnomalyPrior:
+    """
+    Anomaly maps of a TorchScript file, such as an exported ADFA, at the size it was made for.
+
+    It has to have been trained on the same picture that mining sees: with the same framing (``keep_aspect`` and
+    ``resize``) and normalization.
+
+    Args:
+        path: TorchScript file that gives anomaly maps ``(B, 1, h, w)`` not below 0. It is code: take it from whom you
+            trust.
+        image_size: rows and columns of the images it takes.
+
+    Raises:
+        ValueError: When the file cannot be loaded.
+    """
+
+    def __init__(self, path: str | Path, image_size: Sequence[int] = (224, 224)) -> None:
+        try:
+            self.network = torch.jit.load(str(path), map_location="cpu").eval()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ValueError(f"'{path}' must be a TorchScript file, it cannot be loaded.") from error
+        self.image_size = list(image_size)
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the anomaly maps of images ``(B, 3, H, W)``, shape ``(B, 1, h, w)``, on their device."""
+        small = F.interpolate(images, size=self.image_size, mode="bilinear", align_corners=False, antialias=True)
+        return self.network.to(images.device)(small)

@@ -1,0 +1,45 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.transforms import CenterSpatialCropd, Compose, LoadImaged, RandFlipd
+from PIL import Image
+
+from bundle.data.box_frames import boxes_in_source, boxes_on_input
+from bundle.data.readers import RadiologyReader
+from bundle.transforms.geometry import ResizeAndPadd
+
+
+class TestBoxFrames(unittest.TestCase):
+    def test_there_and_back_through_resize_padding_crop_and_flip(self):
+        transforms = Compose(
+            [
+                LoadImaged(keys="image", reader=RadiologyReader(channels=1), ensure_channel_first=True),
+                ResizeAndPadd(keys="image", spatial_size=[64, 64]),
+                CenterSpatialCropd(keys="image", roi_size=[60, 56]),
+                RandFlipd(keys="image", prob=1.0, spatial_axis=1),
+            ]
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "image.png"
+            pixels = np.zeros((80, 160), np.uint8)
+            pixels[20:40, 40:100] = 200
+            Image.fromarray(pixels).save(path)
+            image = transforms({"image": str(path)})["image"]
+        boxes = torch.tensor([[40.0, 20.0, 100.0, 40.0]])
+        here = boxes_on_input(boxes, image)
+        # scale 0.4, 16 rows of padding above, 2 and 4 cropped, then left is right
+        self.assertEqual([round(v, 3) for v in here[0].tolist()], [56 - 36, 22, 56 - 12, 30])
+        bright = np.argwhere(image[0].numpy() > 0.5)
+        self.assertEqual(bright.min(axis=0).tolist()[::-1], [20, 22])
+        torch.testing.assert_close(boxes_in_source(here, image), boxes)
+
+
+if __name__ == "__main__":
+    unittest.main()
