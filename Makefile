@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)-tools
 
-.PHONY: help demo test department lint zoo clean
+.PHONY: help demo test department lint zoo sbom audit clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
@@ -12,6 +13,8 @@ help:
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
 	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for trained weights)"
+	@echo "make sbom             write the software bill of materials of what make installs (CycloneDX)"
+	@echo "make audit            ask PyPI's advisories about the pinned packages"
 	@echo "make clean            remove .venv and everything generated"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,5 +39,18 @@ demo: $(STAMP)
 zoo: $(STAMP)
 	$(RUN) scripts/build_zoo.py $(if $(WEIGHTS),--weights $(WEIGHTS))
 
+# in an environment of their own, so that they do not stand in the bill themselves
+$(TOOLS)/.installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+sbom: $(STAMP) $(TOOLS)/.installed
+	@mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment $(RUN) --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 clean:
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLS) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache
