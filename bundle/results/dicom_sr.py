@@ -40,6 +40,8 @@ from bundle.results.records import Box, ImageResult
 
 __all__ = ["read_boxes_from_sr", "write_sr"]
 
+_REGION_SCORE = private_code("REGION_SCORE", "Score of the region")  # the heat inside, which is no probability
+
 
 def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, threshold: float | None = None) -> None:
     """
@@ -94,7 +96,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
         path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them.
 
     Returns:
-        boxes in pixels of the source frame; a score that is missing is not-a-number.
+        boxes in pixels of the source frame; their score is the region's, or a probability, or not-a-number.
 
     Raises:
         ValueError: When the report follows another template.
@@ -107,7 +109,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
         if isinstance(group.roi, ImageRegion):
             corners = np.asarray(group.roi.value, dtype=float)
             (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-            found = group.get_measurements(name=codes.DCM.Probability)
+            found = group.get_measurements(name=_REGION_SCORE) or group.get_measurements(name=codes.DCM.Probability)
             score = float(found[0].value) if found else float("nan")
             label = "" if group.finding_type is None else str(group.finding_type.meaning)
             boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, score))
@@ -174,7 +176,7 @@ def _box_group(box: Box, number: int, source: DicomSource) -> PlanarROIMeasureme
         referenced_region=region,
         finding_type=finding_code(box.label),
         algorithm_id=_algorithm(source),
-        measurements=[_measurement(codes.DCM.Probability, box.score)],
+        measurements=[_measurement(_REGION_SCORE, box.score)],
     )
 
 
