@@ -39,6 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
         "work": "only compute and send results",
     }.items():
         commands.add_parser(name, parents=[common], help=words)
+    fetch = commands.add_parser("pull", parents=[common], help="get images from a source; the service must run")
+    fetch.add_argument("--source", required=True, help="its name in the settings")
+    fetch.add_argument("--dates", default="", help="study dates, such as 20261101-20261130")
+    fetch.add_argument("--study", default="", help="Study Instance UID")
+    fetch.add_argument("--modalities", nargs="+", default=["CR", "DX", "MG", "US"])
     page = commands.add_parser("page", parents=[common], help="only show the worklist in a local web page")
     page.add_argument("--address", action="store_true", help="print the address to open, with its key, and end")
     listing = commands.add_parser("jobs", parents=[common], help="list jobs")
@@ -63,6 +68,11 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
         open_queue(settings).close()  # makes the state folder
         sys.stdout.write(f"{page_address(settings)}\n")
+    elif args.command == "pull":
+        from bundle.service.pull import Wanted, pull
+
+        pulled = pull(settings, open_queue(settings), args.source, Wanted(args.dates, args.study, args.modalities))
+        sys.stdout.write(f"{pulled.new} images are new, {pulled.known} were known, {pulled.refused} were refused\n")
     elif args.command in _ROLES:
         until_told(_ROLES[args.command], settings)
     elif args.command == "jobs":

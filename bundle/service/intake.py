@@ -117,7 +117,10 @@ class Intake:
         target = self._images / name
         target.parent.mkdir(exist_ok=True)
         partial = self.partial / f"{digest}-{os.urandom(4).hex()}"
-        shutil.copyfile(path, partial)
+        if path.parent == self.partial:
+            os.link(path, partial)  # whoever wrote it here only removes its name
+        else:
+            shutil.copyfile(path, partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)

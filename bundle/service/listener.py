@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 _LARGEST_PDU = 2**20  # ours are announced as 16 KiB; association requests with many contexts are larger
 _SILENCE = 30.0  # seconds
+_GREETING = 10.0  # seconds until a caller that has connected must have asked for an association
 
 
 class Listener:
@@ -63,7 +64,8 @@ class Listener:
         node = AE(self._settings.ae_title)
         node.require_called_aet = True
         node.maximum_associations = self._settings.max_associations
-        node.network_timeout = node.acse_timeout = node.dimse_timeout = _SILENCE
+        node.network_timeout = node.dimse_timeout = _SILENCE
+        node.acse_timeout = _GREETING
         node.add_supported_context(Verification)
         for sop_class in IMAGE_CLASSES:
             node.add_supported_context(sop_class, list(DECODERS))
@@ -194,7 +196,9 @@ def _rejected(event: Event) -> None:
 
 
 def _closed(event: Event) -> None:
-    """Remove what is left of an object whose sender went away in the middle."""
+    """Remove what is left of an object whose sender went away in the middle, and free the caller's place."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # or it would wait for the request of a caller that is gone
     message: Any = event.assoc.dimse.message
     path = getattr(message, "_data_set_path", None)
     if path is not None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     from bundle.service.intake import Intake
     from bundle.service.listener import Listener
 
+    threading.excepthook = _say_what_ended  # pynetdicom's threads end so when a caller breaks the protocol
     intake = Intake(settings, open_queue(settings))
     listener = Listener(settings, intake)
     listener.start()
@@ -74,6 +76,8 @@ def until_told(role: Callable[[Settings, threading.Event], None], settings: Sett
         role: such as :py:func:`listen`.
         settings: of the service.
     """
+    warnings.simplefilter("ignore")  # pydicom's hold values from inside the images
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -104,6 +108,10 @@ def supervise(config: Path, roles: list[str]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _say_what_ended(what: threading.ExceptHookArgs) -> None:
+    logger.warning("a connection ended in %s", what.exc_type.__name__)
 
 
 def _keep_running(role: str, config: Path, stop: threading.Event) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Model", "Node", "Page", "Peer", "Settings", "Tls", "load_settings"]
+__all__ = ["Model", "Node", "Page", "Peer", "Settings", "Source", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,30 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Source:
+    """
+    An archive that images can be pulled from: a DICOMweb address, or a node that is asked by C-FIND and C-MOVE.
+
+    Args:
+        name: that the command line calls it by.
+        url: DICOMweb root, ``http://`` or ``https://``; empty for a node.
+        authorization: file with the value of the ``Authorization`` header of DICOMweb requests.
+        ae_title: of the node; it must know this one's title and address to send what is asked for.
+        host: of the node.
+        port: of the node.
+        tls: call the node over TLS, with the certificate of ``Settings.tls``.
+    """
+
+    name: str
+    url: str = ""
+    authorization: Path | None = None
+    ae_title: str = ""
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+
+
+@dataclass(frozen=True)
 class Page:
     """
     The worklist in a browser of the same machine.
@@ -112,6 +136,7 @@ class Settings:
         port: TCP port to listen on.
         peers: who may send; empty for everyone.
         tls: certificates; ``None`` listens without TLS.
+        sources: archives that images can be pulled from.
         page: the worklist; ``None`` shows none.
         watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
         quiet_seconds: a study is complete when nothing new came for so long.
@@ -132,6 +157,7 @@ class Settings:
     port: int = 11112
     peers: tuple[Peer, ...] = ()
     tls: Tls | None = None
+    sources: tuple[Source, ...] = ()
     page: Page | None = None
     watch: Path | None = None
     quiet_seconds: float = 10
@@ -151,8 +177,9 @@ _PARTS: dict[str, type] = {
     "peers": Peer,
     "tls": Tls,
     "page": Page,
+    "sources": Source,
 }
-_PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file"}
+_PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file", "authorization"}
 
 
 def load_settings(path: str | Path) -> Settings:
@@ -176,8 +203,14 @@ def load_settings(path: str | Path) -> Settings:
             raise ValueError(f"{path.name}: a model's name must be unique letters, digits and _, got '{name}'.")
     if settings.page is not None and settings.page.host not in LOOPBACK:
         raise ValueError(f"{path.name}: page.host must be one of {', '.join(LOOPBACK)}, got '{settings.page.host}'.")
-    titles = [settings.ae_title, *(n.ae_title for n in settings.destinations), *(p.ae_title for p in settings.peers)]
-    for title in titles:
+    for source in settings.sources:
+        if bool(source.url) == bool(source.ae_title and source.host and source.port):
+            raise ValueError(f"{path.name}: source '{source.name}' must have a url, or ae_title, host and port.")
+        if source.url and not source.url.startswith(("http://", "https://")):
+            raise ValueError(f"{path.name}: a source's url must begin with http:// or https://, got '{source.url}'.")
+    nodes: list[Node | Peer | Source] = [*settings.destinations, *settings.peers]
+    nodes += [source for source in settings.sources if not source.url]
+    for title in (settings.ae_title, *(node.ae_title for node in nodes)):
         if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():  # PS3.5 6.2, AE: no backslash
             raise ValueError(f"{path.name}: an AE title must have 1 to 16 characters and no backslash, got '{title}'.")
     return settings

@@ -19,7 +19,9 @@ from pynetdicom.sop_class import Verification
 from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue
 from bundle.service.listener import Listener
-from bundle.service.settings import Peer, Tls
+from bundle.service.sender import UnreachableError, send_files
+from bundle.service.settings import Node, Peer, Tls
+from bundle.service.watch import scan, watch_folder
 from tests.service.helpers import image_file, send, some_settings
 
 OWN = {
@@ -43,11 +45,18 @@ class InFolder(unittest.TestCase):
         self.intake = Intake(settings, self.queue)
         listener = Listener(settings, self.intake)
         port = listener.start()
+        self.listener = listener
         self.addCleanup(listener.stop)
         return port
 
     def uids(self) -> list[str]:
         return [row["uid"] for row in self.queue.rows("SELECT uid FROM instances")]
+
+    def wait_for(self, condition) -> None:
+        until = time.monotonic() + 8
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.05)
+        self.assertTrue(condition())
 
     def serves(self, port: int, **tls) -> bool:
         """Return whether a well-behaved caller gets an echo."""
@@ -143,6 +152,15 @@ class TestListener(InFolder):
             silent.append(connection)
         self.assertTrue(self.serves(port))
 
+    def test_callers_that_break_the_protocol_leave_their_places(self):
+        port = self.listen(max_associations=2)
+        request = b"\x01\x00\x00\x00\x00\x44\x00\x01" + bytes(66)
+        for words in (request, request[:20], b"\x07" + request[1:], b"\x99" + request[1:]) * 2:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(words)
+        self.wait_for(lambda: not self.listener._server.active_associations)
+        self.assertTrue(self.serves(port))
+
     def test_parallel_senders(self):
         port = self.listen()
         files = [image_file(self.folder / "in", i) for i in range(20)]
@@ -158,30 +176,69 @@ class TestListener(InFolder):
         self.assertEqual(answers, [[0]] * 20)
         self.assertEqual(len(self.uids()), 20)
 
-    def wait_for(self, condition) -> None:
-        until = time.monotonic() + 5
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.05)
-        self.assertTrue(condition())
-
 
 class TestTls(InFolder):
-    def test_named_certificates_only_and_a_silent_caller_stops_nobody(self):
+    def setUp(self):
+        super().setUp()
         certificate, key = self.folder / "c.pem", self.folder / "k.pem"
         words = (
-            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=synthetic -addext subjectAltName=IP:127.0.0.1"
         )
         subprocess.run([*words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-        port = self.listen(tls=Tls(certificate, key, certificate))
-        silent = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.tls = Tls(certificate, key, certificate)
+        self.port = self.listen(tls=self.tls)
+
+    def test_named_certificates_only_and_a_silent_caller_stops_nobody(self):
+        silent = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self.addCleanup(silent.close)
-        context = ssl.create_default_context(cafile=certificate)
-        self.assertFalse(self.serves(port, tls_args=(context, "127.0.0.1")))  # no certificate of its own
-        self.assertFalse(self.serves(port))
-        context.load_cert_chain(certificate, key)
-        self.assertTrue(self.serves(port, tls_args=(context, "127.0.0.1")))
+        context = ssl.create_default_context(cafile=self.tls.certificate)
+        self.assertFalse(self.serves(self.port, tls_args=(context, "127.0.0.1")))  # no certificate of its own
+        self.assertFalse(self.serves(self.port))
+        context.load_cert_chain(self.tls.certificate, self.tls.key)
+        self.assertTrue(self.serves(self.port, tls_args=(context, "127.0.0.1")))
         file = image_file(self.folder / "in", 0, StudyDate=datetime.date(2026, 1, 1).strftime("%Y%m%d"))
-        self.assertEqual(send([file], port, tls_args=(context, "127.0.0.1")), [0])
+        self.assertEqual(send([file], self.port, tls_args=(context, "127.0.0.1")), [0])
+
+    def test_results_leave_over_tls(self):
+        file = image_file(self.folder / "in", 0)
+        node = Node("BUNDLE", "127.0.0.1", self.port, tls=True)
+        calling = some_settings(self.folder, tls=self.tls)
+        self.assertEqual(list(send_files([file], node, calling)), [file])
+        self.assertEqual(len(self.uids()), 1)
+        with self.assertRaisesRegex(UnreachableError, "BUNDLE cannot be reached"):
+            list(send_files([file], node, some_settings(self.folder)))  # trusts the system's authorities only
+        elsewhere = Node("BUNDLE", "localhost", self.port, tls=True)  # the certificate is for the address
+        with self.assertRaisesRegex(UnreachableError, "BUNDLE cannot be reached"):
+            list(send_files([file], elsewhere, calling))
+
+
+class TestWatch(InFolder):
+    def test_a_folder_is_taken_in_once_and_left_as_it_is(self):
+        self.listen()
+        files = [image_file(self.folder / "in" / "deeper", i) for i in range(2)]
+        (self.folder / "in" / "notes.txt").write_text("no image")
+        seen: set = set()
+        with self.assertLogs("bundle.service.watch", "WARNING") as logs:
+            scan(self.folder / "in", self.intake, 0, seen)
+            scan(self.folder / "in", self.intake, 0, seen)
+        self.assertEqual(len(logs.output), 1)
+        self.assertEqual((len(self.uids()), [file.is_file() for file in files]), (2, [True, True]))
+        image_file(self.folder / "in", 2)
+        scan(self.folder / "in", self.intake, 3600, seen)  # it may still be growing
+        self.assertEqual(len(self.uids()), 2)
+        files[0].write_bytes(b"")  # what was taken is a copy
+        stored = [self.folder / "state" / "images" / r["file"] for r in self.queue.rows("SELECT file FROM instances")]
+        self.assertTrue(all(path.stat().st_size for path in stored))
+
+    def test_watching(self):
+        self.listen()
+        stop = threading.Event()
+        thread = threading.Thread(target=watch_folder, args=(self.folder / "in", self.intake, 0, stop))
+        thread.start()
+        self.addCleanup(thread.join, 10)
+        self.addCleanup(stop.set)
+        image_file(self.folder / "in", 0)
+        self.wait_for(lambda: len(self.uids()) == 1)
 
 
 if __name__ == "__main__":

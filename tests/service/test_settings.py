@@ -43,6 +43,9 @@ class TestSettings(unittest.TestCase):
             ("ae_title: WAY_TOO_LONG_A_TITLE", "1 to 16 characters and no backslash, got 'WAY_TOO_LONG_A_TITLE'"),
             ("models: []", "models must name at least one workflow"),
             ("models: [{name: a/b, args_file: x}]", "unique letters, digits and _, got 'a/b'"),
+            ("page: {host: 0.0.0.0}", "page.host must be one of 127.0.0.1, ::1, localhost, got '0.0.0.0'"),
+            ("sources: [{name: a}]", "source 'a' must have a url, or ae_title, host and port"),
+            ("sources: [{name: a, url: 'file:///x'}]", "must begin with http:// or https://, got 'file:///x'"),
             ("state_dir:", "state_dir must have a value"),
         ):
             with self.subTest(change), self.assertRaisesRegex(ValueError, message):
