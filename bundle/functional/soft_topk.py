@@ -9,6 +9,8 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
+from bundle.functional.smallest import k_smallest
+
 __all__ = ["soft_topk", "solve_weights"]
 
 
@@ -22,10 +24,11 @@ def soft_topk(distances: torch.Tensor, k: int, epsilon: float, scale: float | to
 
     .. math:: Z_i = \sigma\big((b - 2 d_i / s) / \epsilon\big), \qquad \sum_i Z_i = k,
 
-    with one number ``b`` a row, found by a bracketed Newton iteration. The root is known to lie, in units of
-    ``epsilon``, between ``m - log(n - k)`` and ``m + log k`` where ``m`` is the middle of the ``k``-th and ``k+1``-th
-    smallest ``2 d / s``: from ``sum_{i<=k} (1 - Z_i) = sum_{i>k} Z_i`` each side is at least its largest and at most
-    ``k`` (``n - k``) times its largest term.
+    with one number ``b`` a row, found by a bracketed Newton iteration: one or two passes over the row after the first
+    estimate. The root is known to lie, in units of ``epsilon``, between ``m - log(n - k)`` and ``m + log k`` where
+    ``m`` is the middle of the ``k``-th and ``k+1``-th smallest ``2 d / s``: from
+    ``sum_{i<=k} (1 - Z_i) = sum_{i>k} Z_i`` each side is at least its largest and at most ``k`` (``n - k``) times its
+    largest term.
 
     Equal distances get equal weights; a constant row gets ``k / n``; ``k = n`` gives ones. An infinite distance gets
     weight 0; a row with fewer than ``k`` finite distances gives each of them weight 1 and sums to their number. A NaN
@@ -68,8 +71,13 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
     if k == n:
         return torch.ones_like(distances)
     wide = distances if distances.dtype == torch.float64 else distances.float()
-    z, _, _ = solve_weights(wide, k, (2 / epsilon) / scale.to(wide.dtype))
-    return z.to(distances.dtype)
+    rows = wide.reshape(-1, n)
+    rate = ((2 / epsilon) / scale.to(wide.dtype)).expand_as(wide[..., :1]).reshape(-1, 1)
+    z = torch.empty_like(rows)
+    block = max(1, 1048576 // n) if rows.device.type == "cpu" else rows.shape[0]  # 4 MiB stay in a cache
+    for start in range(0, rows.shape[0], block):
+        z[start : start + block] = solve_weights(rows[start : start + block], k, rate[start : start + block])[0]
+    return z.view(distances.shape).to(distances.dtype)
 
 
 def solve_weights(
@@ -78,32 +86,35 @@ def solve_weights(
     """
     Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k``, and what defines them.
 
+    With ``h = exp(rate * (d - d_k))`` and ``a = exp(u)`` they are ``a / (a + h)``, so one exponential an entry serves
+    all passes. All weights are off to the same side, so none is further from the root's than the sum is from ``k``: at
+    most ``1e-6 k``, ``1e-12 k`` in float64.
+
     Args:
-        d: distances, shape ``(..., n)`` with ``n > k``, float32 or float64.
+        d: distances, shape ``(R, n)`` with ``n > k``, float32 or float64.
         k: how many to select.
         rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
         max_steps: of Newton's method, at least 1; a traced graph takes them all.
 
     Returns:
-        ``z`` of shape ``(..., n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(..., 1)``.
+        ``z`` of shape ``(R, n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.
     """
-    saturated = 100.0  # a logit beyond which a weight is 0 or 1 in every floating point type
     n = d.shape[-1]
-    smallest = torch.topk(d, k + 1, dim=-1, largest=False, sorted=True).values
+    rate = rate * (1 / math.log(2))  # powers of 2 are faster than those of e
+    smallest = k_smallest(d, k + 1)[0]
     # subtracting before scaling keeps the weights exact to rounding where epsilon is small and the logits are large
-    d_k = smallest[..., k - 1 : k]
+    d_k = smallest[:, k - 1 : k]
     short = torch.isinf(d_k)  # fewer than k finite distances
     finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, keepdim=True)
     d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
-    t = (d - d_k) * rate  # (..., n)
-    middle = ((smallest[..., k : k + 1] - d_k) * rate).clamp(0.0, 2 * saturated) / 2
-    middle = torch.where(short, torch.full_like(middle, saturated), middle)
-    low, high = middle - math.log(n - k), middle + math.log(k)
-    low, high = torch.where(short, middle, low), torch.where(short, middle, high)
-    u = (low + high) / 2
+    middle = ((smallest[:, k:] - d_k) * rate).clamp(0.0, 120.0) / 2  # 2^60: where weights are 0 or 1
+    middle = torch.exp2(torch.where(short, torch.full_like(middle, 60.0), middle))
+    low, high = torch.where(short, middle, middle / (n - k)), torch.where(short, middle, middle * k)
+    h = ((d - d_k) * rate).exp2_()  # (R, n), at most 1 for the k smallest
+    a = _first_estimate(h, torch.exp2((smallest - d_k) * rate), k, low, high)
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
-    z = torch.sigmoid(u - t)
-    total = z.sum(dim=-1, keepdim=True)
+    y = (h + a).reciprocal_()
+    total = a * y.sum(dim=-1, keepdim=True)
     tracing = False  # a traced graph cannot stop early: its rows stand still one by one
     if not torch.jit.is_scripting():
         tracing = torch.compiler.is_compiling()
@@ -111,16 +122,58 @@ def solve_weights(
         open_ = (total - k).abs().masked_fill(short, 0) > tolerance  # false for a row with a NaN
         if not tracing and not bool(open_.any()):
             break
-        slope = total - (z * z).sum(dim=-1, keepdim=True)
-        low, high = torch.where(total < k, u, low), torch.where(total > k, u, high)
-        # Newton on the logit of the mean weight, which is linear in u for a constant row
-        gap = (k / total).log() - ((n - k) / (n - total)).log()
-        step = u + gap * total * (n - total) / (n * slope)
-        step = torch.where((step > low) & (step < high), step, (low + high) / 2)
-        u = torch.where(open_, step, u) if tracing else step
-        z = torch.sigmoid(u - t)
-        total = z.sum(dim=-1, keepdim=True)
-    return z + (total - total), u, d_k  # one NaN makes its row NaN
+        step, low, high = _newton(
+            a, total, (a * torch.linalg.vector_norm(y, dim=-1, keepdim=True)).square(), k, n, low, high
+        )
+        a = torch.where(open_, step, a)
+        y = (h + a).reciprocal_()
+        total = a * y.sum(dim=-1, keepdim=True)
+    return y.mul_(a + (total - total)), a.log(), d_k  # one NaN makes its row NaN
+
+
+def _newton(
+    a: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, k: int, n: int, low: torch.Tensor, high: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the next ``a`` from the sum of the weights at this one and of their squares, and the narrower bracket."""
+    low, high = torch.where(total < k, a, low), torch.where(total > k, a, high)
+    # as many equal weights as have this sum and these squares would be solved in one step, however far the root is
+    number = total.square() / squares
+    number = torch.where(number > 2 * k, number, torch.full_like(number, n))
+    gap = (k / total).log() - ((number - k) / (number - total)).log()
+    step = a * (gap * total * (number - total) / (number * (total - squares))).exp()
+    return torch.where((step > low) & (step < high), step, (low * high).sqrt()), low, high
+
+
+def _first_estimate(
+    h: torch.Tensor, nearest: torch.Tensor, k: int, low: torch.Tensor, high: torch.Tensor
+) -> torch.Tensor:
+    """
+    Return ``a`` for the ``k`` smallest as they are and, in place of all others, equal entries with their moments.
+
+    Args:
+        h: shape ``(R, n)``.
+        nearest: the ``k + 1`` smallest of ``h``, shape ``(R, k + 1)``.
+        k: how many to select.
+        low: lower bound of ``a``, shape ``(R, 1)``.
+        high: upper bound.
+    """
+    n, tiny = h.shape[-1], 1e-30
+    y = h.clamp_min(1.0).reciprocal_()  # 1 for the k smallest: what the sums have beyond k is of the others
+    least = nearest[:, k:].reciprocal()
+    first = torch.maximum(y.sum(dim=-1, keepdim=True) - k, least).clamp_min(tiny)
+    second = torch.maximum(torch.linalg.vector_norm(y, dim=-1, keepdim=True).square() - k, least.square()).clamp_min(
+        tiny
+    )
+    nearest, number = nearest[:, :k], first.square() / second
+    # the k smallest as equal too, and none of the others near its limit: a quadratic equation
+    a = 2 * k / (first * (1 + (1 + 4 * k / (first * nearest.mean(dim=-1, keepdim=True))).sqrt()))
+    a = torch.minimum(torch.maximum(a, low), high)
+    for _ in range(2):
+        z, rest = a / (nearest + a), a / (first / second + a)
+        total = z.sum(dim=-1, keepdim=True) + number * rest
+        squares = (z * z).sum(dim=-1, keepdim=True) + number * rest.square()
+        a, low, high = _newton(a, total, squares, k, n, low, high)
+    return a
 
 
 class _SoftTopK(torch.autograd.Function):
@@ -139,6 +192,7 @@ class _SoftTopK(torch.autograd.Function):
         z, scale = ctx.saved_tensors  # type: ignore[attr-defined]
         wide = z if z.dtype == torch.float64 else z.float()
         w = wide - wide * wide
-        mean = (grad * w).sum(dim=-1, keepdim=True) / w.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+        weighted = grad * w
+        mean = weighted.sum(dim=-1, keepdim=True) / w.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
         rate = (2 / ctx.epsilon) / scale.to(wide.dtype)  # type: ignore[attr-defined]
-        return (w * (mean - grad) * rate).to(z.dtype), None, None, None
+        return w.mul_(mean).sub_(weighted).mul_(rate).to(z.dtype), None, None, None

@@ -129,6 +129,24 @@ class TestSoftTopK(unittest.TestCase):
         scale = torch.full((2, 3, 1), 0.7)
         self.assertTrue(torch.autograd.gradcheck(lambda x: soft_topk(x, 2, 0.2, scale), (d,)))
 
+    def test_no_weight_is_further_off_than_the_sum(self):
+        # the bound that says when to stop: all weights are off to the same side
+        generator = torch.Generator().manual_seed(4)
+        for power, epsilon in itertools.product((0.3, 1.0, 4.0), (0.5, 0.1, 0.01, 1e-3)):
+            d = torch.rand(20, 500, generator=generator, dtype=torch.double) ** power
+            rate = torch.full((20, 1), 2 / epsilon, dtype=torch.double)
+            exact, rough = solve_weights(d, 3, rate)[0], solve_weights(d, 3, rate, max_steps=1)[0]
+            off = (rough - exact).abs()
+            torch.testing.assert_close(off.sum(-1), (rough.sum(-1) - 3).abs(), atol=1e-9, rtol=0)
+            self.assertLess((solve_weights(d.float(), 3, rate.float())[0] - exact).abs().max().item(), 1e-5)
+
+    def test_two_passes_suffice_in_float32(self):
+        generator = torch.Generator().manual_seed(5)
+        for power, epsilon in itertools.product((0.3, 1.0, 4.0), (0.5, 0.1, 0.02, 0.01, 1e-3, 1e-4)):
+            d = torch.rand(64, 3136, generator=generator) ** power
+            total = solve_weights(d, 3, torch.full((64, 1), 2 / epsilon), max_steps=2)[0].sum(-1)
+            self.assertLess((total - 3).abs().max().item(), 1e-5, (power, epsilon))
+
     def test_torchscript(self):
         d = torch.rand(3, 9)
         torch.testing.assert_close(torch.jit.script(soft_topk)(d, 2, 0.1), soft_topk(d, 2, 0.1))
