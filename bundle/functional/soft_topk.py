@@ -110,7 +110,7 @@ def solve_weights(
     middle = ((smallest[:, k:] - d_k) * rate).clamp(0.0, 120.0) / 2  # 2^60: where weights are 0 or 1
     middle = torch.exp2(torch.where(short, torch.full_like(middle, 60.0), middle))
     low, high = torch.where(short, middle, middle / (n - k)), torch.where(short, middle, middle * k)
-    h = ((d - d_k) * rate).exp2_()  # (R, n), at most 1 for the k smallest
+    h = (d - d_k).mul_(rate).exp2_()  # (R, n), at most 1 for the k smallest
     a = _first_estimate(h, torch.exp2((smallest - d_k) * rate), k, low, high)
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
     y = (h + a).reciprocal_()
@@ -122,26 +122,23 @@ def solve_weights(
         open_ = (total - k).abs().masked_fill(short, 0) > tolerance  # false for a row with a NaN
         if not tracing and not bool(open_.any()):
             break
-        step, low, high = _newton(
-            a, total, (a * torch.linalg.vector_norm(y, dim=-1, keepdim=True)).square(), k, n, low, high
-        )
+        low, high = torch.where(total < k, a, low), torch.where(total > k, a, high)
+        step = _step(a, total, (a * torch.linalg.vector_norm(y, dim=-1, keepdim=True)).square(), k, n)
+        step = torch.where((step > low) & (step < high), step, (low * high).sqrt())
         a = torch.where(open_, step, a)
         y = (h + a).reciprocal_()
         total = a * y.sum(dim=-1, keepdim=True)
     return y.mul_(a + (total - total)), a.log(), d_k  # one NaN makes its row NaN
 
 
-def _newton(
-    a: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, k: int, n: int, low: torch.Tensor, high: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the next ``a`` from the sum of the weights at this one and of their squares, and the narrower bracket."""
-    low, high = torch.where(total < k, a, low), torch.where(total > k, a, high)
-    # as many equal weights as have this sum and these squares would be solved in one step, however far the root is
+def _step(a: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, k: int, n: int) -> torch.Tensor:
+    """Return ``a`` after a step of Newton's method on the odds, from the sum of the weights and of their squares."""
+    # as many equal weights as have this sum and these squares are solved in one step, however far the root is
     number = total.square() / squares
     number = torch.where(number > 2 * k, number, torch.full_like(number, n))
-    gap = (k / total).log() - ((number - k) / (number - total)).log()
-    step = a * (gap * total * (number - total) / (number * (total - squares))).exp()
-    return torch.where((step > low) & (step < high), step, (low * high).sqrt()), low, high
+    rest = number - total
+    odds = k * rest / (total * (number - k))
+    return a * odds ** (total * rest / (number * (total - squares)))
 
 
 def _first_estimate(
@@ -167,12 +164,13 @@ def _first_estimate(
     nearest, number = nearest[:, :k], first.square() / second
     # the k smallest as equal too, and none of the others near its limit: a quadratic equation
     a = 2 * k / (first * (1 + (1 + 4 * k / (first * nearest.mean(dim=-1, keepdim=True))).sqrt()))
-    a = torch.minimum(torch.maximum(a, low), high)
+    spread = first / second
     for _ in range(2):
-        z, rest = a / (nearest + a), a / (first / second + a)
+        z, rest = a / (nearest + a), a / (spread + a)
         total = z.sum(dim=-1, keepdim=True) + number * rest
-        squares = (z * z).sum(dim=-1, keepdim=True) + number * rest.square()
-        a, low, high = _newton(a, total, squares, k, n, low, high)
+        squares = z.square().sum(dim=-1, keepdim=True) + number * rest.square()
+        step = _step(a, total, squares, k, n)
+        a = torch.minimum(torch.where(step > low, step, low), high)
     return a
 
 

@@ -8,6 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from bundle.functional.distances import euclidean_distances
+from bundle.functional.smallest import k_smallest
 from bundle.functional.soft_topk import solve_weights
 
 __all__ = ["COST_SCALES", "cost_scale", "soft_topk_distance"]
@@ -75,8 +76,11 @@ def soft_topk_distance(
         raise ValueError(f"k must be in [1, {centers.shape[0]}] for {centers.shape[0]} centers, got {k}.")
     if not epsilon >= 0:
         raise ValueError(f"epsilon must be at least 0, got {epsilon}.")
+    if patches.shape[-1] != centers.shape[-1]:
+        raise ValueError(f"patches and centers must share C, got {patches.shape[-1]} and {centers.shape[-1]}.")
     if block <= 0:
-        block = 128 if patches.device.type == "cpu" else 4096  # 128 x 3136 floats stay in a core's cache
+        # a product of 1 MiB stays in a core's cache; fewer rows would cost more in calls than they save
+        block = max(64, 786432 // centers.shape[0]) if patches.device.type == "cpu" else 4096
     if not torch.jit.is_scripting():
         if torch.compiler.is_compiling():
             block = 0  # one block: a graph for any batch size knows no number of blocks
@@ -93,6 +97,8 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the summed distances ``(R,)`` and, for the backward pass, ``u, d_k, rate`` of every row ``(R, 3)``."""
     blocks = rows.split(block) if block > 0 else [rows]
+    # ||p - c||^2 in one product a block: (||c||^2 - 2 p.c) + ||p||^2
+    norms, twice = centers.square().sum(dim=-1), -2 * centers.T
     largest = torch.zeros(1, dtype=rows.dtype, device=rows.device)
     if scale == "batch_max" and epsilon > 0:
         for part in blocks:
@@ -100,17 +106,20 @@ def _forward(
             largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
     sums, states = [], []
     for part in blocks:
-        d = euclidean_distances(part, centers)
+        own = part.square().sum(dim=-1, keepdim=True)
+        d = torch.addmm(norms, part, twice)  # without the row's own norm, which changes no order
+        if epsilon == 0 and k < centers.shape[0]:
+            nearest = k_smallest(d, k)[0] + own
+            sums.append(nearest.clamp_min_(1e-12).sqrt_().sum(dim=-1))
+            continue
+        d = d.add_(own).clamp_min_(1e-12).sqrt_()
         if k == centers.shape[0]:
             sums.append(d.sum(dim=-1))
-            continue
-        if epsilon == 0:
-            sums.append(torch.topk(d, k, dim=-1, largest=False).values.sum(dim=-1))
             continue
         s = largest if scale == "batch_max" else cost_scale(d, scale)
         rate = (2 / (epsilon * s)).expand(d.shape[0], 1)
         z, u, d_k = solve_weights(d, k, rate)
-        sums.append((z * d).sum(dim=-1))
+        sums.append(z.mul_(d).sum(dim=-1))
         states.append(torch.cat([u, d_k, rate], dim=-1))
     state = torch.cat(states) if states else rows.new_zeros(0, 3)
     return torch.cat(sums), state
@@ -144,7 +153,7 @@ class _SoftTopKDistance(torch.autograd.Function):
             if k == centers.shape[0]:
                 dd = torch.ones_like(d)
             elif ctx.epsilon == 0:  # type: ignore[attr-defined]
-                dd = torch.zeros_like(d).scatter_(1, torch.topk(d, k, dim=-1, largest=False).indices, 1.0)
+                dd = torch.zeros_like(d).scatter_(1, k_smallest(d, k)[1], 1.0)
             else:
                 u, d_k, rate = state[part].split(1, dim=-1)
                 z = torch.sigmoid(u - (d - d_k) * rate)

@@ -61,4 +61,4 @@ class AdaptiveChannelAttention(nn.Module):
         """Return ``x`` of shape ``(B, C, H, W)`` plus its weighted self, the same shape."""
         pooled = torch.stack([x.amax(dim=(-2, -1)), x.mean(dim=(-2, -1))], dim=1)  # (B, 2, C)
         logits = self.conv(pooled.flatten(0, 1).unsqueeze(1)).view_as(pooled).sum(dim=1)  # (B, C)
-        return x + self.weight * torch.sigmoid(logits)[..., None, None] * x
+        return x * (1 + self.weight * torch.sigmoid(logits)[..., None, None])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,7 @@ class PatchDescriptor(nn.Module):
         self.attention = AdaptiveChannelAttention(self.out_channels, attention_weight)
         if attention_weight == 0:
             self.attention.requires_grad_(False)
+        self._kept: Any = None
 
     @torch.no_grad()
     def whiten(self, mean: torch.Tensor, covariance: torch.Tensor, shrinkage: float = 0.1) -> None:
@@ -110,6 +112,28 @@ class PatchDescriptor(nn.Module):
         assert bias is not None
         bias.zero_()
 
+    def _feature_weight(self) -> torch.Tensor:
+        """Return the projection behind the whitening as one matrix ``(D', D)`` of the features as they are."""
+        if torch.jit.is_scripting():
+            return self.projection.weight[:, :-2, 0, 0] @ self.feature_matrix
+        return self._kept_feature_weight()
+
+    @torch.jit.unused
+    def _kept_feature_weight(self) -> torch.Tensor:
+        # wide features make this product as expensive as an image, so inference keeps it until a factor changes
+        weight, matrix = self.projection.weight, self.feature_matrix
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference() or matrix.is_inference():
+            return weight[:, :-2, 0, 0] @ matrix
+        state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in (weight, matrix)]
+        if self._kept is None or self._kept[0] != state:
+            with torch.autocast(weight.device.type, enabled=False):
+                self._kept = (state, weight[:, :-2, 0, 0] @ matrix)
+        return self._kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept product out of pickles and copies: their tensors live elsewhere."""
+        return {**self.__dict__, "_kept": None}
+
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """
         Args:
@@ -120,18 +144,19 @@ class PatchDescriptor(nn.Module):
         """
         h, w = maps[0].shape[-2] // self.stride, maps[0].shape[-1] // self.stride
         channels = self.feature_matrix.shape[0]
-        weight = self.projection.weight[:, :channels, 0, 0] @ self.feature_matrix  # of the features as they are
+        weight = self._feature_weight()
         bias = self.projection.bias
         assert bias is not None
-        weights = weight[:, :, None, None].split(self.splits[:-1], dim=1)
         rows = torch.linspace(-1, 1, h, device=maps[0].device, dtype=maps[0].dtype)
         columns = torch.linspace(-1, 1, w, device=maps[0].device, dtype=maps[0].dtype)
-        grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)]).unsqueeze(0)  # (1, 2, H, W)
-        x = F.conv2d(grid, self.projection.weight[:, channels:], bias - weight @ self.feature_mean)
-        for feature_map, part in zip(maps, weights, strict=False):
+        grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)], dim=-1)  # (H, W, 2)
+        grid = F.linear(grid, self.projection.weight[:, channels:, 0, 0], bias - weight @ self.feature_mean)
+        x = grid.permute(2, 0, 1).unsqueeze(0)  # channels last in memory, as all that follows: a patch is a row
+        for feature_map, part in zip(maps, weight.split(self.splits[:-1], dim=1), strict=False):
             pooled = self.pool(feature_map)
             pooled = resized_map(pooled, [h, w]) if pooled.shape[-2] > h else pooled
-            x = x + resized_map(F.conv2d(pooled, part), [h, w])
+            projected = F.linear(pooled.permute(0, 2, 3, 1), part).permute(0, 3, 1, 2)
+            x = x + resized_map(projected, [h, w])
         return self.attention(x)
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import unittest
 
 import torch
@@ -44,6 +45,24 @@ class TestPatchDescriptor(unittest.TestCase):
             x = torch.cat([*large, torch.stack([rows, columns]).expand(2, 2, 16, 24)], dim=1)
             expected = descriptor.attention(descriptor.projection(x))
             torch.testing.assert_close(descriptor(maps), expected, atol=1e-4, rtol=0)
+
+    def test_the_kept_product_follows_its_factors(self):
+        descriptor, maps = PatchDescriptor((4,), 3), [torch.randn(1, 4, 6, 5)]
+        changes = (
+            lambda: descriptor.whiten(torch.ones(4), torch.eye(4) + 0.3),
+            lambda: descriptor.load_state_dict({k: v + 0.5 for k, v in descriptor.state_dict().items()}),
+            lambda: torch.optim.SGD(descriptor.parameters(), 1.0).step(),
+        )
+        for change in changes:
+            with torch.no_grad():
+                descriptor(maps)
+            descriptor.projection.weight.grad = torch.ones_like(descriptor.projection.weight)
+            change()
+            expected = descriptor(maps).detach()  # with gradients, so nothing is kept
+            for guard in (torch.no_grad(), torch.inference_mode()):
+                with guard:
+                    torch.testing.assert_close(descriptor(maps), expected)
+                    torch.testing.assert_close(copy.deepcopy(descriptor)(maps), expected)
 
     def test_gradcheck(self):
         descriptor = PatchDescriptor((2, 3), 4).double()
