@@ -96,7 +96,8 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         for found in reversed(chain)
         if (code := _raised_in(found.__traceback__)).co_name != "look_up_option"
     )
-    text, place = " ".join(str(cause).split()), _place(trace)
+    # MONAI quotes a traceback where an optional package is missing
+    text, place = " ".join(str(cause).partition("Original traceback:")[0].split()), _place(trace)
     ours, of_config = file.startswith(_PACKAGE), bool(place) and file.startswith(_CONFIG_CODE)
     if isinstance(cause, OSError) and (ours or cause.errno is not None):
         sys.stderr.write(f"error: {text}\n")
