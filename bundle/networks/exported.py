@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 from torch.export.passes import move_to_device_pass
 
 from bundle.data.calibration import file_sha256
+from bundle.data.files import atomic_path
 
 __all__ = ["EXPORT_FORMATS", "ExportedNetwork", "export_network", "network_to_run", "weights_sha256"]
 
@@ -28,38 +29,40 @@ logger = logging.getLogger(__name__)
 _KEY = "weights_sha256"  # under this name a file says which checkpoint it was made from
 
 
-def export_network(network: nn.Module, path: str | Path, image: torch.Tensor, checkpoint: str | Path) -> None:
+def export_network(network: nn.Module, path: str | Path, image_shape: Sequence[int], checkpoint: str | Path) -> None:
     """
     Write a network, buffers included, for batches of any number of images of one size.
 
     Args:
-        network: in any mode; it is exported in evaluation mode.
+        network: on the CPU, in any mode; it is exported in evaluation mode.
         path: file to write; its suffix is the format, one of ``EXPORT_FORMATS``.
-        image: example of the input, shape ``(B, C, H, W)`` with ``B`` at least 2, on the network's device.
+        image_shape: ``(C, H, W)`` of the images; a ``.pt2`` file keeps an example, which is all zeros.
         checkpoint: the file whose weights the network has; its SHA-256 goes into the file.
 
     Raises:
         ValueError: When the suffix is unknown, or the format's package is missing.
+        CannotWriteError: When the file cannot be written.
     """
-    path = Path(path)
-    suffix, extra = _suffix(path), {_KEY: file_sha256(checkpoint)}
+    suffix, extra = _suffix(Path(path)), {_KEY: file_sha256(checkpoint)}
+    if suffix == ".onnx":
+        _package("onnxscript", Path(path))
     network.eval()
-    if suffix == ".ts":
-        save_net_with_metadata(convert_to_torchscript(network), str(path), meta_values=extra)
-        return
-    batch = ({0: torch.export.Dim("batch", min=1)},)
-    with torch.no_grad():
-        program = torch.export.export(network, (image,), dynamic_shapes=batch)
-    if suffix == ".pt2":
-        torch.export.save(program, path, extra_files=extra)
-        return
-    _package("onnxscript", path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its own future
-        onnx = torch.onnx.export(program, input_names=["image"], output_names=["pred"], verbose=False)
-    assert onnx is not None
-    onnx.model.metadata_props.update(extra)
-    onnx.save(path, external_data=False)  # one file
+    with atomic_path(path) as partial:
+        if suffix == ".ts":
+            save_net_with_metadata(convert_to_torchscript(network), str(partial), meta_values=extra)
+            return
+        with torch.no_grad():
+            batch = ({0: torch.export.Dim("batch", min=1)},)
+            program = torch.export.export(network, (torch.zeros(2, *image_shape),), dynamic_shapes=batch)
+        if suffix == ".pt2":
+            torch.export.save(program, partial, extra_files=extra)
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own, about its own future
+            onnx = torch.onnx.export(program, input_names=["image"], output_names=["pred"], verbose=False)
+        assert onnx is not None
+        onnx.model.metadata_props.update(extra)
+        onnx.save(partial, external_data=False)  # one file
 
 
 class ExportedNetwork(nn.Module):
@@ -179,4 +182,6 @@ def _session(path: Path) -> Any:
     runtime = _package("onnxruntime", path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # the last level re-orders convolutions: faster by two thirds, but further from torch (1.2e-4 for ADFA's distances)
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())

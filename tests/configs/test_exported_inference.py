@@ -89,7 +89,7 @@ class TestExportedInference(unittest.TestCase):
         self.assertGreater(len(expected[0]), 1)
         for suffix in formats:
             path = self.root / f"exported{suffix}"
-            export_network(network, path, torch.randn(2, 3, *SIZE), self.root / "model.pt")
+            export_network(network, path, (3, *SIZE), self.root / "model.pt")
         (self.root / "model.pt").unlink()  # the exported file is enough
         for suffix in formats:
             with self.subTest(family=family, format=suffix):
@@ -112,7 +112,7 @@ class TestExportedInference(unittest.TestCase):
 
     def test_the_calibration_of_other_weights_is_refused(self):
         network = self.model("adfa")
-        export_network(network, self.root / "model.ts", torch.randn(2, 3, *SIZE), self.root / "images" / "0.png")
+        export_network(network, self.root / "model.ts", (3, *SIZE), self.root / "images" / "0.png")
         with self.assertRaisesRegex(Exception, ".*") as caught:
             infer(
                 "adfa",
