@@ -7,9 +7,9 @@ Check built zoo bundles as a stranger would meet them: unpacked from the zip, aw
 
 Each bundle is checked by one new process in an empty folder that finds nothing of this project but the unpacked zip:
 metadata against the schema, shapes, properties, loading by name, TorchScript, and a short training, evaluation and
-inference on synthetic images. With --venv that process gets a new virtual environment with exactly the versions that
-the bundle's metadata.json names (and jsonschema), from the package index. Only --schema '' needs the network otherwise:
-it takes the official schema instead of zoo/metadata.schema.json.
+inference on synthetic images, and training in two processes (gloo, on the CPU). With --venv that process gets a new
+virtual environment with exactly the versions that the bundle's metadata.json names (and jsonschema), from the package
+index. Only --schema '' needs the network otherwise: it takes the official schema instead of zoo/metadata.schema.json.
 """
 
 from __future__ import annotations
@@ -79,12 +79,13 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
         bundle.verify_net_in_out(net_id="network_def", meta_file=meta, config_file=inference)
 
     def properties() -> None:
-        for config in [*sorted(configs.glob("train*.json")), configs / "evaluate.json", configs / "inference.json"]:
-            kind = "train" if config.name.startswith("train") else "infer"
+        names = [[path.stem] for path in sorted(configs.glob("train*.json"))]
+        for layers in [*names, ["evaluate"], ["evaluate", "multi_gpu_evaluate"], ["inference"]]:
+            kind, files = "train" if layers in names else "infer", [str(configs / f"{name}.json") for name in layers]
             settings = {**places, "output_dir": str(work / "properties")}
-            workflow = bundle.create_workflow(config_file=str(config), meta_file=meta, workflow_type=kind, **settings)
+            workflow = bundle.create_workflow(config_file=files, meta_file=meta, workflow_type=kind, **settings)
             if missing := workflow.check_properties():
-                raise ValueError(f"{config.name} lacks {missing}")
+                raise ValueError(f"{' and '.join(layers)} lack {missing}")
 
     def load() -> None:
         before = sorted(Path.cwd().iterdir())
@@ -100,10 +101,24 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
         config = str(configs / f"{task}.json")
         bundle.run(config_file=config, meta_file=meta, output_dir=str(out), **{**places, **SMALL, **settings})
 
+    def train_in_two_processes() -> None:
+        out, layers = work / "together", [str(configs / f"{name}.json") for name in ("train", "multi_gpu_train")]
+        settings = {**places, **SMALL, "meta_file": meta, "config_file": layers, "output_dir": str(out)}
+        flags = [
+            f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
+        ]
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        command = [*start, "-m", "monai.bundle", "run", *flags, "--max_epochs=1"]
+        cpu = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=cpu, capture_output=True, text=True)
+        if done.returncode or not (out / "model.pt").is_file():
+            raise ValueError(f"training in two processes left no model.pt: {done.stderr[-3000:]}")
+
     def train() -> None:
         run("train", trained, max_epochs=1)
         if not (trained / "model.pt").is_file():
             raise ValueError("training left no model.pt")
+        train_in_two_processes()
 
     def evaluate() -> None:
         run("evaluate", work / "evaluated", model_dir=str(trained))
