@@ -146,7 +146,7 @@ class Listener:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         with (folder / "log.txt").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not echo(self.port):
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError((folder / "log.txt").read_text()[-2000:])

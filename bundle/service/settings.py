@@ -71,7 +71,7 @@ class Model:
 
     Args:
         name: names its folder, letters, digits and ``_``.
-        args_file: the file that ``monai.bundle run --args_file`` takes.
+        args_file: what ``monai.bundle run --args_file`` takes, or ``configs/inference.json`` of a built bundle.
         settings: what else would stand on that command line, such as ``model_dir``.
         modalities: Modality (0008,0060) of the images that it is for; empty for all.
     """

@@ -59,6 +59,10 @@ class WarmWorkflow:
         self.name, self.modalities = model.name, model.modalities
         # the links in its input folder are its own
         settings = {"formats": FORMATS, "output_dir": str(scratch), "allow_outside": True, **model.settings}
+        if "config_file" not in arguments:  # a built bundle, whose one configuration holds everything
+            one = str(model.args_file.resolve().relative_to(root))
+            arguments = {"config_file": [one], "meta_file": ["configs/metadata.json"], "workflow_type": "inference"}
+            settings = {"bundle_root": str(root), "model_dir": str(root / "models"), **settings}
         workflow = ConfigWorkflow(
             config_file=[str(root / file) for file in arguments["config_file"]],
             meta_file=[str(root / file) for file in arguments["meta_file"]],

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,18 @@ def small_msa(folder: Path) -> Model:
     model = Model("msa", ROOT / "configs" / "args_msa_inference.yaml", settings, ("CR", "DX"))
     _save_untrained(model, folder)
     return model
+
+
+def built_bundle(model: Model, folder: Path) -> Path:
+    """Write a bundle as scripts/build_zoo.py does, of one configuration and its weights; return its folder."""
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in ConfigParser.load_config_file(model.args_file)["config_file"]])
+    parser.update({**model.settings, "model_dir": "$@bundle_root + '/models'"})
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "inference.json").write_text(json.dumps(parser.get()))
+    shutil.copy(ROOT / "configs" / "metadata.json", folder / "configs")
+    shutil.copytree(model.settings["model_dir"], folder / "models")
+    return folder
 
 
 @contextmanager

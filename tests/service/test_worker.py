@@ -18,9 +18,17 @@ from bundle.results.dicom_sr import read_boxes_from_sr
 from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job
-from bundle.service.settings import Node
+from bundle.service.settings import Model, Node
 from bundle.service.worker import Worker
-from tests.service.helpers import image_file, quiet_workflow, small_adfa, small_msa, some_settings, states
+from tests.service.helpers import (
+    built_bundle,
+    image_file,
+    quiet_workflow,
+    small_adfa,
+    small_msa,
+    some_settings,
+    states,
+)
 
 
 class Archive:
@@ -105,6 +113,14 @@ class TestWorker(unittest.TestCase):
         again = self.workflows[0].run(files, self.folder / "again")
         self.assertLess({uid for uid, _, _ in again.results}, uids)
         self.assertEqual((again.images, again.failures), (1, []))
+
+    def test_a_built_bundle_gives_the_same(self):
+        image = image_file(self.folder / "in", 0)
+        built = built_bundle(small_adfa(self.root / "adfa"), self.folder / "built")
+        with quiet_workflow(Model("built", built / "configs" / "inference.json"), self.folder / "scratch") as workflow:
+            found = workflow.run([image], self.folder / "built_results")
+        told = self.workflows[0].run([image], self.folder / "results")
+        self.assertEqual([uid for uid, _, _ in found.results], [uid for uid, _, _ in told.results])
 
     def test_the_network_is_kept(self):
         parser = self.workflows[0]._parser
