@@ -7,6 +7,7 @@ from bundle.networks.blocks.attention import ATTENTION_NAMES, make_attention
 from bundle.networks.blocks.backbone import FeatureBackbone
 from bundle.networks.blocks.center_bank import CenterBank
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
+from bundle.networks.blocks.feature_cache import FeatureCache, keep_features
 from bundle.networks.blocks.pixel_context import PyramidPixelContextRecalibration
 from bundle.networks.blocks.pretrained import load_pretrained
 from bundle.networks.blocks.spectral_norm_attention import SpectralNormAttention
@@ -17,8 +18,10 @@ __all__ = [
     "CenterBank",
     "EfficientNetLite0",
     "FeatureBackbone",
+    "FeatureCache",
     "PyramidPixelContextRecalibration",
     "SpectralNormAttention",
+    "keep_features",
     "load_pretrained",
     "make_attention",
 ]

@@ -119,6 +119,7 @@ class FeatureBackbone(nn.Module):
         else:
             stages = [[trunk.conv1, trunk.bn1, trunk.act, trunk.maxpool, trunk.layer1], [trunk.layer2], [trunk.layer3]]
         self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+        self.cache: Any = None  # see keep_features
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> FeatureBackbone:
@@ -133,6 +134,17 @@ class FeatureBackbone(nn.Module):
         Returns:
             maps of shape ``(B, channels[i], H / strides[i], W / strides[i])``.
         """
+        if not torch.jit.is_scripting():
+            if self.cache is not None:
+                return self._cached(x)
+        return self.compute(x)
+
+    @torch.jit.unused
+    def _cached(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return self.cache(x, self.compute)
+
+    def compute(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the maps without a look into the cache."""
         maps = []
         x = x.contiguous(memory_format=torch.channels_last)  # never slower, and the maps' patches are then rows
         for stage in self.stages:
