@@ -81,7 +81,7 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
 
 
 def solve_weights(
-    d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64
+    d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64, work: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k``, and what defines them.
@@ -95,6 +95,8 @@ def solve_weights(
         k: how many to select.
         rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
         max_steps: of Newton's method, at least 1; a traced graph takes them all.
+        work: room for two arrays like ``d``, shape ``(2, R, n)`` or more, one of which is returned; for many blocks, as
+            the system takes long to give room anew.
 
     Returns:
         ``z`` of shape ``(R, n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.
@@ -110,10 +112,15 @@ def solve_weights(
     middle = ((smallest[:, k:] - d_k) * rate).clamp(0.0, 120.0) / 2  # 2^60: where weights are 0 or 1
     middle = torch.exp2(torch.where(short, torch.full_like(middle, 60.0), middle))
     low, high = torch.where(short, middle, middle / (n - k)), torch.where(short, middle, middle * k)
-    h = (d - d_k).mul_(rate).exp2_()  # (R, n), at most 1 for the k smallest
-    a = _first_estimate(h, torch.exp2((smallest - d_k) * rate), k, low, high)
+    if work is None:
+        h = (d - d_k).mul_(rate).exp2_()  # (R, n), at most 1 for the k smallest
+        y = h.clamp_min(1.0).reciprocal_()
+    else:
+        h = torch.sub(d, d_k, out=work[0]).mul_(rate).exp2_()
+        y = torch.clamp(h, min=1.0, out=work[1]).reciprocal_()
+    a = _first_estimate(y, torch.exp2((smallest - d_k) * rate), k, low, high)
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
-    y = (h + a).reciprocal_()
+    y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
     total = a * y.sum(dim=-1, keepdim=True)
     tracing = False  # a traced graph cannot stop early: its rows stand still one by one
     if not torch.jit.is_scripting():
@@ -126,7 +133,7 @@ def solve_weights(
         step = _step(a, total, (a * torch.linalg.vector_norm(y, dim=-1, keepdim=True)).square(), k, n)
         step = torch.where((step > low) & (step < high), step, (low * high).sqrt())
         a = torch.where(open_, step, a)
-        y = (h + a).reciprocal_()
+        y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
         total = a * y.sum(dim=-1, keepdim=True)
     return y.mul_(a + (total - total)), a.log(), d_k  # one NaN makes its row NaN
 
@@ -142,20 +149,19 @@ def _step(a: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, k: int, n
 
 
 def _first_estimate(
-    h: torch.Tensor, nearest: torch.Tensor, k: int, low: torch.Tensor, high: torch.Tensor
+    y: torch.Tensor, nearest: torch.Tensor, k: int, low: torch.Tensor, high: torch.Tensor
 ) -> torch.Tensor:
     """
     Return ``a`` for the ``k`` smallest as they are and, in place of all others, equal entries with their moments.
 
     Args:
-        h: shape ``(R, n)``.
+        y: ``1 / max(h, 1)``, so 1 for the k smallest: what its sums have beyond k is of the others, shape ``(R, n)``.
         nearest: the ``k + 1`` smallest of ``h``, shape ``(R, k + 1)``.
         k: how many to select.
         low: lower bound of ``a``, shape ``(R, 1)``.
         high: upper bound.
     """
-    n, tiny = h.shape[-1], 1e-30
-    y = h.clamp_min(1.0).reciprocal_()  # 1 for the k smallest: what the sums have beyond k is of the others
+    n, tiny = y.shape[-1], 1e-30
     least = nearest[:, k:].reciprocal()
     first = torch.maximum(y.sum(dim=-1, keepdim=True) - k, least).clamp_min(tiny)
     second = torch.maximum(torch.linalg.vector_norm(y, dim=-1, keepdim=True).square() - k, least.square()).clamp_min(

@@ -105,9 +105,15 @@ def _forward(
             d = euclidean_distances(part, centers)
             largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
     sums, states = [], []
+    work: torch.Tensor | None = None  # the room of a block, used again by the next: giving it back and forth costs more
+    if not torch.jit.is_scripting():
+        if block > 0 and epsilon > 0:
+            work = rows.new_empty(3, min(block, rows.shape[0]), centers.shape[0])
     for part in blocks:
         own = part.square().sum(dim=-1, keepdim=True)
-        d = torch.addmm(norms, part, twice)  # without the row's own norm, which changes no order
+        room = work[:, : part.shape[0]] if work is not None else None
+        # without the row's own norm, which changes no order
+        d = torch.addmm(norms, part, twice) if room is None else torch.addmm(norms, part, twice, out=room[2])
         if epsilon == 0 and k < centers.shape[0]:
             nearest = k_smallest(d, k)[0] + own
             sums.append(nearest.clamp_min_(1e-12).sqrt_().sum(dim=-1))
@@ -118,7 +124,7 @@ def _forward(
             continue
         s = largest if scale == "batch_max" else cost_scale(d, scale)
         rate = (2 / (epsilon * s)).expand(d.shape[0], 1)
-        z, u, d_k = solve_weights(d, k, rate)
+        z, u, d_k = solve_weights(d, k, rate, work=room)
         sums.append(z.mul_(d).sum(dim=-1))
         states.append(torch.cat([u, d_k, rate], dim=-1))
     state = torch.cat(states) if states else rows.new_zeros(0, 3)

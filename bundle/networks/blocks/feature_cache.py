@@ -68,8 +68,9 @@ class FeatureCache:
                 self._seen.update(keys)
                 return [m.permute(0, 3, 1, 2) for m in fresh]
             for number, i in enumerate(missing):
-                found[i] = [m[number].detach().cpu().float().contiguous().numpy() for m in fresh]
-                self._offer(keys[i], found[i])
+                maps = [m[number].detach().cpu().float().contiguous().numpy() for m in fresh]
+                self._offer(keys[i], maps)
+                found[i] = maps
         levels = zip(*(maps for maps in found if maps is not None), strict=True)
         stacked = [torch.from_numpy(np.stack([m.astype(np.float32, copy=False) for m in level])) for level in levels]
         return [m.to(plain.device).permute(0, 3, 1, 2) for m in stacked]  # channels last, as they were

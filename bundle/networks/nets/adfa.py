@@ -156,7 +156,8 @@ class PatchDescriptor(nn.Module):
             pooled = self.pool(feature_map)
             pooled = resized_map(pooled, [h, w]) if pooled.shape[-2] > h else pooled
             projected = F.linear(pooled.permute(0, 2, 3, 1), part).permute(0, 3, 1, 2)
-            x = x + resized_map(projected, [h, w])
+            resized = resized_map(projected, [h, w])
+            x = x.add_(resized) if x.shape == resized.shape else x + resized
         return self.attention(x)
 
 
