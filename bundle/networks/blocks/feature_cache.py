@@ -10,11 +10,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.utils import convert_to_tensor
-from torch import nn
 
 __all__ = ["FeatureCache", "keep_features"]
 
@@ -77,7 +77,9 @@ class FeatureCache:
 
     def _key(self, image: np.ndarray) -> str:
         head = f"{image.shape} {image.dtype} {self.dtype.__name__} {torch.is_autocast_enabled()}".encode()
-        return hashlib.blake2b(image, key=hashlib.blake2b(head, digest_size=16).digest(), digest_size=16).hexdigest()
+        return hashlib.blake2b(
+            image.tobytes(), key=hashlib.blake2b(head, digest_size=16).digest(), digest_size=16
+        ).hexdigest()
 
     def _find(self, key: str) -> list[np.ndarray] | None:
         if self.folder is None or key in self._kept:
@@ -108,7 +110,7 @@ class FeatureCache:
             self._kept[key] = stored
 
 
-def keep_features(network: nn.Module, place: str | None = "memory", half: bool = False) -> None:
+def keep_features(network: Any, place: str | None = "memory", half: bool = False) -> None:
     """
     Let a network's frozen backbone look up images that it has seen.
 
