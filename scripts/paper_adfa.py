@@ -65,5 +65,5 @@ def paper_map(network: ADFA, image: torch.Tensor, sweeps: int = 200, rows: int |
     patches = _describe(network, maps)[:, :rows]
     d = torch.cdist(patches, bank.centers.expand(len(patches), -1, -1))
     scale = cost_scale(d.detach(), bank.scale)
-    weights = _SinkhornWeights.apply(d, bank.k, bank.epsilon, scale, sweeps)
-    return (weights * d).sum(dim=-1)
+    weights = _SinkhornWeights.apply(d.flatten(0, 1), bank.k, bank.epsilon, scale.flatten(0, 1), sweeps)
+    return (weights.view_as(d) * d).sum(dim=-1)
