@@ -15,6 +15,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from monai.deploy.conditions import CountCondition
 from monai.deploy.core import (
     AppContext,
     Application,
@@ -79,7 +80,8 @@ class StudyApplication(Application):
         """Add the operator."""
         context: AppContext = Application.init_app_context(self.argv)
         folders = {"input_folder": Path(context.input_path), "output_folder": Path(context.output_path)}
-        self.add_operator(StudyOperator(self, name="study", bundle=Path(os.environ["AIB_BUNDLE"]), **folders))
+        once = CountCondition(self, 1)  # or an operator without inputs runs for ever
+        self.add_operator(StudyOperator(self, once, name="study", bundle=Path(os.environ["AIB_BUNDLE"]), **folders))
 
 
 if __name__ == "__main__":
