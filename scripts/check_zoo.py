@@ -104,6 +104,7 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
     def train_in_two_processes() -> None:
         out, layers = work / "together", [str(configs / f"{name}.json") for name in ("train", "multi_gpu_train")]
         settings = {**places, **SMALL, "meta_file": meta, "config_file": layers, "output_dir": str(out)}
+        settings.pop("boxes_path", None)  # of evaluation; a command line refuses what training does not know
         flags = [
             f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
         ]
