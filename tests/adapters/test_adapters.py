@@ -62,7 +62,8 @@ class TestAdapters(unittest.TestCase):
             "InputContext",
             "Operator",
         )
-        app = load("monai_deploy/app.py", monai__deploy__core=(*words, "OperatorSpec", "OutputContext"))
+        core = (*words, "OperatorSpec", "OutputContext")
+        app = load("monai_deploy/app.py", monai__deploy__core=core, monai__deploy__conditions=("CountCondition",))
         bundle = built_bundle(small_adfa(self.folder / "adfa"), self.folder / "built")
         image_file(self.folder / "in", 0)
         operator = app["StudyOperator"](
@@ -75,7 +76,7 @@ class TestAdapters(unittest.TestCase):
         operator.start()
         operator.compute(None, SimpleNamespace(emit=lambda *what: sent.append(what)), None)
         operator.stop()
-        self.assertEqual((ports, sent), (["output_folder", "none"], [(str(self.folder / "out"), "output_folder")]))
+        self.assertEqual((ports, sent), ([("output_folder", "none")], [(str(self.folder / "out"), "output_folder")]))
         self.assertEqual(len(list((self.folder / "out" / "dicom").glob("*.dcm"))), 4)
 
     def label(self) -> dict:
