@@ -32,12 +32,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from paper_adfa import paper_map
 from PIL import Image
 
+from bundle.functional.erasure import erased_logits
+from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.losses import MeanDistanceLoss
 from bundle.networks.blocks import FeatureCache
 from bundle.networks.nets.adfa import ADFA
+from bundle.networks.nets.attention_lite import AttentionLite0
+from bundle.networks.nets.msa_resnet import EfficientNetLiteMSA
 
 SCRIPTS = Path(__file__).resolve().parent
 PAPER = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4}
@@ -206,18 +211,39 @@ def scale(args: argparse.Namespace) -> None:
         print(f"| {count} | {took:.1f} | {each} | {peak:.0f} |", flush=True)
 
 
+def other_families() -> dict[str, tuple[Callable[[], object], bool]]:
+    """Return an inference and a training step of the other families, random weights, by name; True for inference."""
+    sna, msa = AttentionLite0(2, pretrained=None), EfficientNetLiteMSA(14, weights=None)
+    small, large, labels = torch.rand(10, 3, 224, 224), torch.rand(2, 3, 512, 512), torch.ones(10, 2)
+    mined = (torch.rand(2, 14, 32, 32) > 0.1).float()
+
+    def sna_step() -> None:
+        F.binary_cross_entropy_with_logits(sna.train()(small), labels).backward()
+
+    def mining_step() -> None:
+        logits = erased_logits(msa.train()(large), mined)
+        F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)).backward()
+
+    return {
+        "SNA, inference": (lambda: sna.eval()(small), True),
+        "SNA, training": (sna_step, False),
+        "MSA, inference with three steps": (lambda: AttentionMiningInferer(3)(large, msa.eval()), True),
+        "MSA, mining in training": (mining_step, False),
+    }
+
+
 def profile(args: argparse.Namespace) -> None:
-    """Print the share of each operation of an inference and of a training step from kept features."""
+    """Print the share of each operation of an inference and of a training step of each family."""
     network, image = make("efficientnet_lite0", DEFAULT), torch.rand(10, 3, 224, 224)
     soft, kept = make("efficientnet_lite0", PAPER), training_functions("efficientnet_lite0", 10)["kept"]
     jobs = {
-        "inference, default": (network, True),
-        "inference, paper's setting": (soft, True),
-        "training": (kept, False),
+        "ADFA, inference, default": (lambda: network(image), True),
+        "ADFA, inference, paper's setting": (lambda: soft(image), True),
+        "ADFA, training from kept features, paper's setting": (kept, False),
+        **other_families(),
     }
-    for name, (job, infer) in jobs.items():
+    for name, (run, infer) in jobs.items():
         with torch.inference_mode(infer):
-            run = (lambda job=job: job(image)) if infer else job
             run()
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
                 run()
