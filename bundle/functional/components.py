@@ -54,7 +54,8 @@ def _runs(allowed: torch.Tensor) -> torch.Tensor:
 def _fill(grown: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
     """Return ``True`` on every run that holds a ``True``; ``grown`` is ``False`` outside of the runs."""
     reached = torch.zeros(runs.numel() + 1, dtype=torch.bool, device=runs.device)
-    reached[runs[grown]] = True
+    reached.scatter_(0, (runs * grown).flatten(), True)
+    reached[0] = False
     return reached.index_select(0, runs.flatten()).view_as(runs)
 
 
