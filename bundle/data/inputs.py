@@ -72,7 +72,9 @@ def find_images(
     path = Path(path).expanduser()
     files, root = list(_files(path, limits)), _root(path)
     if not files:
-        raise FileNotFoundError("the input must be a file, a folder, a DICOMDIR or a pattern that matches files.")
+        if path.is_dir():
+            raise FileNotFoundError(f"the input must hold files, the folder '{path}' holds none.")
+        raise FileNotFoundError(f"the input must be a file, a folder or a pattern that matches files, got '{path}'.")
     items: list[dict] = []
     refusals = []
     for i, file in enumerate(files):

@@ -40,8 +40,11 @@ class TestFindImages(unittest.TestCase):
             Image.new("L", (3, 2)).save(self.folder / name, format="png")
         self.assertEqual(len(find_images(self.folder / "*.png")[0]), 2)
         self.assertEqual(len(find_images(self.folder / "x.png")[0]), 1)
-        with self.assertRaisesRegex(FileNotFoundError, "must be a file, a folder"):
+        with self.assertRaisesRegex(FileNotFoundError, r"must be a file, a folder .* got '.*\*\.nii'"):
             find_images(self.folder / "*.nii")
+        (self.folder / "empty").mkdir()
+        with self.assertRaisesRegex(FileNotFoundError, "must hold files, the folder '.*empty' holds none"):
+            find_images(self.folder / "empty")
 
     def test_dicomdir_lists_its_files_and_none_outside(self):
         source = Path(pydicom.data.__file__).parent / "test_files" / "dicomdirtests"
