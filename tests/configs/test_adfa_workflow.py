@@ -175,7 +175,7 @@ class TestADFAWorkflow(unittest.TestCase):
             self.assertRegex(_innermost(caught.exception), message)
         with self.assertRaises(Exception) as caught:
             run_here("inference", input=empty, model_dir=self.model, output_dir=self.root / "none")
-        self.assertIn("the input must be a file, a folder", _innermost(caught.exception))
+        self.assertIn("the input must hold files", _innermost(caught.exception))
 
     def test_a_model_without_calibration_gives_scores_and_no_verdicts(self):
         model, out = self.root / "bare", self.root / "bare_out"
