@@ -50,8 +50,10 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
-    size, threads = (args.image_size, args.image_size), torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    size, threads = (args.image_size, args.image_size), args.threads
     image = torch.rand(args.batch_size, 3, *size, device=args.device)
     print(f"torch {torch.__version__} on {args.device}, {threads} threads, batch {args.batch_size}, {size}\n")
     for title, (net, depth) in NETWORKS.items():

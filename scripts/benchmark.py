@@ -284,7 +284,7 @@ def main() -> None:
                 figures[name](argparse.Namespace(**{**vars(args), "batch": batch}))
             else:
                 script, quick = OTHERS[name]
-                sys.argv = [script, *(quick if args.quick else [])]
+                sys.argv = [script, "--threads", str(threads), *(quick if args.quick else [])]
                 runpy.run_path(str(SCRIPTS / script), run_name="__main__")
 
 

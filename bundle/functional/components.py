@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import ndimage
 
 __all__ = ["component_of_maximum"]
+
+_EIGHT = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # neighbors within a map, none across maps
 
 
 def component_of_maximum(maps: torch.Tensor, threshold: float | torch.Tensor = 0.5) -> torch.Tensor:
     """
     Return, for every map, the 8-connected component of ``map >= threshold`` that holds the map's maximum.
 
-    Geodesic dilation: the maximum's position grows inside the binarized map until nothing changes, for all maps
-    together; along the whole runs of a row and of a column at once, and by one pixel along the diagonals. Of several
+    All maps together: on a CPU SciPy labels them in one pass, elsewhere they are grown on their device. Of several
     equal maxima the first in row order counts. A map whose maximum is below the threshold, or not above 0 (constant and
     fully erased maps after :py:func:`bundle.functional.heatmaps.normalized_maps`), has an empty component.
 
@@ -31,8 +34,24 @@ def component_of_maximum(maps: torch.Tensor, threshold: float | torch.Tensor = 0
     """
     height, width = maps.shape[-2:]
     allowed = ((maps >= threshold) & (maps > 0)).reshape(-1, height, width)
-    seeds = torch.zeros(len(allowed), height * width, dtype=torch.bool, device=maps.device)
-    seeds.scatter_(1, maps.reshape(-1, height * width).argmax(dim=1, keepdim=True), True)
+    highest = maps.reshape(-1, height * width).argmax(dim=1, keepdim=True)
+    find = _labeled if maps.device.type == "cpu" else _grown
+    return find(allowed, highest).view(maps.shape)
+
+
+def _labeled(allowed: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """Return the components of ``allowed (N, H, W)`` that hold the positions ``highest (N, 1)``, by labels."""
+    labels = torch.from_numpy(ndimage.label(allowed.numpy(), _EIGHT)[0]).flatten(1)
+    wanted = labels.gather(1, highest)
+    return (labels == wanted) & (wanted > 0)
+
+
+def _grown(allowed: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """
+    Return the same by geodesic dilation: the positions grow inside ``allowed`` until nothing changes, along the whole
+    runs of a row and of a column at once, and by one pixel along the diagonals.
+    """
+    seeds = torch.zeros_like(allowed).flatten(1).scatter_(1, highest, True)
     grown = seeds.view_as(allowed) & allowed
     along_rows, along_columns = _runs(allowed), _runs(allowed.transpose(1, 2))
     while True:
@@ -41,7 +60,7 @@ def component_of_maximum(maps: torch.Tensor, threshold: float | torch.Tensor = 0
         grown = _fill(grown.transpose(1, 2), along_columns).transpose(1, 2)
         grown = _dilated(grown) & allowed  # the diagonal neighbors
         if torch.equal(grown, before):
-            return grown.view(maps.shape)
+            return grown
 
 
 def _runs(allowed: torch.Tensor) -> torch.Tensor:

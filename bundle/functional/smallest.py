@@ -12,7 +12,7 @@ import torch.nn.functional as F
 __all__ = ["k_smallest"]
 
 
-def k_smallest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def k_smallest(values: torch.Tensor, k: int, room: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Return the ``k`` smallest values of each row, in ascending order, and where they are: ``torch.topk`` for long rows.
 
@@ -23,6 +23,7 @@ def k_smallest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     Args:
         values: shape ``(R, n)``; a NaN makes what its row returns undefined.
         k: how many, ``1 <= k <= n``.
+        room: for the minima, overwritten, shape of ``values``; fresh memory takes as long as the pass itself.
 
     Returns:
         the values and their positions in the row, both of shape ``(R, k)``. Of equal values any may be returned.
@@ -31,11 +32,16 @@ def k_smallest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     if not torch.jit.is_scripting():
         plain = plain or torch.compiler.is_compiling()  # a graph needs no second way
     levels = [values]
-    while not plain and levels[-1].shape[1] >= max(128, 32 * k):
+    while not plain and levels[-1].shape[1] >= max(512, 32 * k):
         last = levels[-1]
         padded = F.pad(last, [0, -last.shape[1] % 8], value=math.inf) if last.shape[1] % 8 else last
         levels[-1] = padded
-        levels.append(padded.view(padded.shape[0], 8, -1).amin(dim=1))
+        groups = padded.view(padded.shape[0], 8, -1)
+        if room is None:
+            levels.append(groups.amin(dim=1))
+        else:
+            room, own = room[:, groups.shape[2] :], room[:, : groups.shape[2]]
+            levels.append(torch.amin(groups, [1], out=own))
     found = torch.topk(levels[-1], k, dim=-1, largest=False, sorted=True)
     smallest, places = found.values, found.indices
     for i in range(len(levels) - 2, -1, -1):

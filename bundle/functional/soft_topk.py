@@ -76,7 +76,8 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
     z = torch.empty_like(rows)
     block = max(1, 1048576 // n) if rows.device.type == "cpu" else rows.shape[0]  # 4 MiB stay in a cache
     for start in range(0, rows.shape[0], block):
-        z[start : start + block] = solve_weights(rows[start : start + block], k, rate[start : start + block])[0]
+        y, a, _ = solve_weights(rows[start : start + block], k, rate[start : start + block])
+        torch.mul(y, a, out=z[start : start + block])
     return z.view(distances.shape).to(distances.dtype)
 
 
@@ -84,10 +85,10 @@ def solve_weights(
     d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64, work: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k``, and what defines them.
+    Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k`` as ``z = a y``, and what defines them.
 
     With ``h = exp(rate * (d - d_k))`` and ``a = exp(u)`` they are ``a / (a + h)``, so one exponential an entry serves
-    all passes. All weights are off to the same side, so none is further from the root's than the sum is from ``k``: at
+    all passes, and ``y = 1 / (a + h)``. All weights are off to the same side, so none is further from the root's than the sum is from ``k``: at
     most ``1e-6 k``, ``1e-12 k`` in float64.
 
     Args:
@@ -99,11 +100,11 @@ def solve_weights(
             the system takes long to give room anew.
 
     Returns:
-        ``z`` of shape ``(R, n)``, the root ``u`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.
+        ``y`` of shape ``(R, n)``, ``a`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.
     """
     n = d.shape[-1]
     rate = rate * (1 / math.log(2))  # powers of 2 are faster than those of e
-    smallest = k_smallest(d, k + 1)[0]
+    smallest = k_smallest(d, k + 1, None if work is None else work[1])[0]
     # subtracting before scaling keeps the weights exact to rounding where epsilon is small and the logits are large
     d_k = smallest[:, k - 1 : k]
     short = torch.isinf(d_k)  # fewer than k finite distances
@@ -135,7 +136,7 @@ def solve_weights(
         a = torch.where(open_, step, a)
         y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
         total = a * y.sum(dim=-1, keepdim=True)
-    return y.mul_(a + (total - total)), a.log(), d_k  # one NaN makes its row NaN
+    return y, a + (total - total), d_k  # one NaN makes its row NaN
 
 
 def _step(a: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, k: int, n: int) -> torch.Tensor:

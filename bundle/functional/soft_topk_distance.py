@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -79,8 +81,13 @@ def soft_topk_distance(
     if patches.shape[-1] != centers.shape[-1]:
         raise ValueError(f"patches and centers must share C, got {patches.shape[-1]} and {centers.shape[-1]}.")
     if block <= 0:
-        # a product of 1 MiB stays in a core's cache; fewer rows would cost more in calls than they save
-        block = max(64, 786432 // centers.shape[0]) if patches.device.type == "cpu" else 4096
+        # 6 MiB with one thread, 10 with two: more would leave the caches, fewer rows cost more in calls than they save
+        threads = 1
+        if not torch.jit.is_scripting():  # TorchScript does not know them
+            threads = torch.get_num_threads()
+        most = max(64, 851968 * (1 + threads) // centers.shape[0]) if patches.device.type == "cpu" else 4096
+        total = max(1, patches.numel() // max(1, patches.shape[-1]))
+        block = math.ceil(total / math.ceil(total / most))  # all blocks alike
     if not torch.jit.is_scripting():
         if torch.compiler.is_compiling():
             block = 0  # one block: a graph for any batch size knows no number of blocks
@@ -124,9 +131,9 @@ def _forward(
             continue
         s = largest if scale == "batch_max" else cost_scale(d, scale)
         rate = (2 / (epsilon * s)).expand(d.shape[0], 1)
-        z, u, d_k = solve_weights(d, k, rate, work=room)
-        sums.append(z.mul_(d).sum(dim=-1))
-        states.append(torch.cat([u, d_k, rate], dim=-1))
+        y, a, d_k = solve_weights(d, k, rate, work=room)
+        sums.append(y.mul_(d).sum(dim=-1).mul_(a[:, 0]))
+        states.append(torch.cat([a.log(), d_k, rate], dim=-1))
     state = torch.cat(states) if states else rows.new_zeros(0, 3)
     return torch.cat(sums), state
 

@@ -59,6 +59,10 @@ class AdaptiveChannelAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` of shape ``(B, C, H, W)`` plus its weighted self, the same shape."""
+        return x * self.factors(x)
+
+    def factors(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``1 + w A`` of ``x``, shape ``(B, C, 1, 1)``."""
         pooled = torch.stack([x.amax(dim=(-2, -1)), x.mean(dim=(-2, -1))], dim=1)  # (B, 2, C)
         logits = self.conv(pooled.flatten(0, 1).unsqueeze(1)).view_as(pooled).sum(dim=1)  # (B, C)
-        return x * (1 + self.weight * torch.sigmoid(logits)[..., None, None])
+        return 1 + self.weight * torch.sigmoid(logits)[..., None, None]
