@@ -3,7 +3,7 @@
 """
 Print images per second from DICOM to network input, for this project's chain and for MONAI's default readers.
 
-Both chains read the same files in one run, in turns, with one thread unless told: synthetic radiographs of 2048 x 2048 pixels and
+Both chains read the same files in one run, in turns, with one thread: synthetic radiographs of 2048 x 2048 pixels and
 12 bits in four transfer syntaxes, and the files given. Both end in a tensor (1, 224, 224) with the aspect kept.
 
 Usage: python scripts/benchmark_reading.py [DICOM files ...] [--repeats 5]

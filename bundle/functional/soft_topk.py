@@ -87,8 +87,8 @@ def solve_weights(
     """
     Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k`` as ``z = a y``, and what defines them.
 
-    With ``h = exp(rate * (d - d_k))`` and ``a = exp(u)`` they are ``a / (a + h)``, so one exponential an entry serves
-    all passes, and ``y = 1 / (a + h)``. All weights are off to the same side, so none is further from the root's than the sum is from ``k``: at
+    With ``h = exp(rate * (d - d_k))`` and ``a = exp(u)``, ``y`` is ``1 / (a + h)``, so one exponential an entry serves
+    all passes. All weights are off to the same side, so none is further from the root's than the sum is from ``k``: at
     most ``1e-6 k``, ``1e-12 k`` in float64.
 
     Args:
