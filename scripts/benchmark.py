@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from paper_adfa import paper_map
 from PIL import Image
 
+from bundle.engines.memory import keep_freed_memory
 from bundle.functional.erasure import erased_logits
 from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.losses import MeanDistanceLoss
@@ -268,6 +269,7 @@ def main() -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads[0])
+    keep_freed_memory()  # as every run does
     if args.job:
         memory_job(args.job)
         return

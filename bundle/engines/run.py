@@ -20,6 +20,7 @@ from monai.utils import set_determinism
 from bundle.data.files import remove_partial_files
 from bundle.distributed import start_processes
 from bundle.engines.command_line import CommandLine
+from bundle.engines.memory import keep_freed_memory
 
 __all__ = ["prepare_run", "run_to_end"]
 
@@ -33,8 +34,8 @@ _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False, backend: str | None = None) -> None:
     """
-    Check the flags, join the other processes, make the output folder and clear it of half-written files, seed, and have
-    our errors as one line.
+    Check the flags, join the other processes, make the output folder and clear it of half-written files, seed, keep
+    freed memory for the next image, and have our errors as one line.
 
     Args:
         output_dir: created where it does not exist.
@@ -53,6 +54,7 @@ def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = Fals
     if command_line := _command_line():
         command_line.check()
     start_processes(backend)
+    keep_freed_memory()
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
