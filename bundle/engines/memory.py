@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 __all__ = ["keep_freed_memory"]
@@ -19,14 +18,12 @@ def keep_freed_memory() -> bool:
     Let the C library keep freed blocks of up to 1 GiB for later, where it can be told to: Linux with glibc.
 
     It otherwise gives each large array back to the system and gets zeroed pages for the next one, which takes a third
-    of a small network's time. The process then holds its peak until it ends. Nothing happens elsewhere, nor where the
-    environment has its own settings (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``).
+    of a small network's time. The process then holds its peak until it ends. Nothing happens elsewhere.
 
     Returns:
         whether it was told.
     """
-    chosen = any(name.startswith(("MALLOC_TRIM_THRESHOLD", "MALLOC_MMAP_THRESHOLD")) for name in os.environ)
-    if chosen or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, _LARGE) and mallopt(_TRIM_THRESHOLD, _LARGE))

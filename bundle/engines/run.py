@@ -32,7 +32,13 @@ _CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<s
 _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 
-def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = False, backend: str | None = None) -> None:
+def prepare_run(
+    output_dir: str | Path,
+    seed: int | None = 0,
+    debug: bool = False,
+    backend: str | None = None,
+    keep_memory: bool = True,
+) -> None:
     """
     Check the flags, join the other processes, make the output folder and clear it of half-written files, seed, keep
     freed memory for the next image, and have our errors as one line.
@@ -42,6 +48,7 @@ def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = Fals
         seed: of Python, NumPy and PyTorch, which then use deterministic algorithms; ``None`` leaves them alone.
         debug: print errors with their traceback instead.
         backend: of several processes, see :py:func:`bundle.distributed.start_processes`.
+        keep_memory: see :py:func:`bundle.engines.memory.keep_freed_memory`.
 
     Raises:
         OSError: When the folder cannot be written.
@@ -54,7 +61,8 @@ def prepare_run(output_dir: str | Path, seed: int | None = 0, debug: bool = Fals
     if command_line := _command_line():
         command_line.check()
     start_processes(backend)
-    keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
