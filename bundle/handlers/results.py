@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class ResultsHandler:
     """
     Hand every result of an evaluator to a writer, and at the end the figures and the failures.
 
+    A thread of its own writes a batch while the network computes the next; never more than one batch is waiting.
+
     Args:
         writer: a :py:class:`bundle.results.ResultsWriter`.
         reader: MONAI image reader for the picture that overlays are drawn on; ``None`` leaves pictures out.
@@ -96,6 +99,8 @@ class ResultsHandler:
         self.refusals, self.summarize, self.figures, self.log_every = refusals, summarize, figures, log_every
         self.results: list[ImageResult] = []
         self._noted = 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._written: Future[None] | None = None
         if self.summarize is not None and writer.progress.done:
             raise ValueError("an evaluation cannot be resumed; start it again with --resume False.")
 
@@ -107,22 +112,34 @@ class ResultsHandler:
 
     def _begin(self, engine: Engine) -> None:
         self.results.clear()
-        self._noted = 0
+        self._noted, self._written = 0, None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
 
     def __call__(self, engine: Engine) -> None:
-        """Write the results of one batch, and mark it as done."""
-        for batch, output in _items(engine):
-            result = image_result({**batch, **output})
+        """Have the results of one batch written, and the batch marked as done."""
+        assert self._thread is not None
+        results = [image_result({**batch, **output}) for batch, output in _items(engine)]
+        seen, failures = (None, []) if self.loader is None else (self.loader.seen, self._new_failures())
+        self._wait()
+        self._written = self._thread.submit(self._write, results, failures, seen)
+
+    def _wait(self) -> None:
+        """Wait for the batch before, and raise what ended its writing."""
+        if self._written is not None:
+            self._written.result()
+
+    def _write(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]], seen: int | None) -> None:
+        for result in results:
             if self.reader is not None:
                 result.image = self._picture(result)
             self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
             self.results.append(result)
             if self.log_every and len(self.results) % self.log_every == 0:
-                logger.info("%d images done", self.writer.progress.done + len(self.results))
-        if self.loader is not None:
-            self._note_failures()
-            self.writer.progress.commit(self.loader.seen)
+                logger.info("%d images done", len(self.writer.progress.records))
+        self._note(failures)
+        if seen is not None:
+            self.writer.progress.commit(seen)
 
     def _picture(self, result: ImageResult) -> np.ndarray | None:
         name = f"{result.source}#frame={result.frame}" if result.frame else str(result.source)
@@ -133,15 +150,23 @@ class ResultsHandler:
             return None
         return values[0] if len(values) == 1 or bool((values[0] == values[1]).all()) else np.moveaxis(values, 0, -1)
 
-    def _note_failures(self) -> None:
-        for name, reason in getattr(self.loader, "failures", [])[self._noted :]:
+    def _new_failures(self) -> list[tuple[str, str]]:
+        """Return the loader's failures since the last call."""
+        new = getattr(self.loader, "failures", [])[self._noted :]
+        self._noted += len(new)
+        return new
+
+    def _note(self, failures: Sequence[tuple[str, str]]) -> None:
+        for name, reason in failures:
             source, frame = split_frame(str(name))
             self.writer.fail(source, f"frame {frame}: {reason}" if str(name) != str(source) else reason)
-            self._noted += 1
 
     def finish(self, engine: Engine) -> None:
         """Write failures, figures and the report."""
-        self._note_failures()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._wait()
+        self._note(self._new_failures())
         for refusal in self.refusals:
             self.writer.fail(refusal.source, refusal.reason)
         reasons = [reason for _, reason in getattr(self.loader, "failures", [])]
