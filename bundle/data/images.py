@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.data.utils import list_data_collate
@@ -128,6 +129,8 @@ class ReadableDataLoader(DataLoader):
     Attributes:
         failures: ``(file, reason)`` of each item left out, of the last pass over the data.
         seen: items of the last pass up to the present batch, those left out included.
+        pictures: of the present batch, see :py:class:`bundle.transforms.KeepPictured`; they differ in size, so the
+            batch itself has none.
     """
 
     def __init__(self, dataset: Dataset, progress: bool = False, **kwargs: Any) -> None:
@@ -135,6 +138,7 @@ class ReadableDataLoader(DataLoader):
         self.progress = progress
         self.seen = 0
         self.failures: list[tuple[str, str]] = []
+        self.pictures: list[np.ndarray | None] = []
 
     def __len__(self) -> int:
         """Raise ``TypeError``: the number of readable batches is not known in advance."""
@@ -151,6 +155,7 @@ class ReadableDataLoader(DataLoader):
                 if isinstance(item, _Failure):
                     self.failures.append((item["image"], item["reason"]))
             readable = [item for item in samples if not isinstance(item, _Failure)]
+            self.pictures = [item.pop("picture", None) for item in readable]
             if readable:
                 yield list_data_collate(readable)
         bar.close()

@@ -74,8 +74,8 @@ class ResultsHandler:
 
     Args:
         writer: a :py:class:`bundle.results.ResultsWriter`.
-        reader: MONAI image reader for the picture that overlays are drawn on; ``None`` leaves pictures out.
-        loader: a :py:class:`bundle.data.ReadableDataLoader`, whose ``failures`` are reported; ``None`` for another one.
+        loader: a :py:class:`bundle.data.ReadableDataLoader`, whose ``failures`` are reported and whose ``pictures``
+            overlays are drawn on; ``None`` for another one.
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.data.find_images`.
         summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
         figures: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
@@ -88,14 +88,13 @@ class ResultsHandler:
     def __init__(
         self,
         writer: Any,
-        reader: Any = None,
         loader: Any = None,
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
         figures: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
         log_every: int = 100,
     ) -> None:
-        self.writer, self.reader, self.loader = writer, reader, loader
+        self.writer, self.loader = writer, loader
         self.refusals, self.summarize, self.figures, self.log_every = refusals, summarize, figures, log_every
         self.results: list[ImageResult] = []
         self._noted = 0
@@ -119,6 +118,8 @@ class ResultsHandler:
         """Have the results of one batch written, and the batch marked as done."""
         assert self._thread is not None
         results = [image_result({**batch, **output}) for batch, output in _items(engine)]
+        for result, picture in zip(results, getattr(self.loader, "pictures", []), strict=False):
+            result.image = picture
         seen, failures = (None, []) if self.loader is None else (self.loader.seen, self._new_failures())
         self._wait()
         self._written = self._thread.submit(self._write, results, failures, seen)
@@ -130,8 +131,6 @@ class ResultsHandler:
 
     def _write(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]], seen: int | None) -> None:
         for result in results:
-            if self.reader is not None:
-                result.image = self._picture(result)
             self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
             self.results.append(result)
@@ -140,15 +139,6 @@ class ResultsHandler:
         self._note(failures)
         if seen is not None:
             self.writer.progress.commit(seen)
-
-    def _picture(self, result: ImageResult) -> np.ndarray | None:
-        name = f"{result.source}#frame={result.frame}" if result.frame else str(result.source)
-        try:
-            values, _ = self.reader.get_data(self.reader.read(name))  # (C, H, W)
-        except ValueError as error:  # it was there when the network saw it
-            self.writer.fail(result.source, f"picture: {error}")
-            return None
-        return values[0] if len(values) == 1 or bool((values[0] == values[1]).all()) else np.moveaxis(values, 0, -1)
 
     def _new_failures(self) -> list[tuple[str, str]]:
         """Return the loader's failures since the last call."""

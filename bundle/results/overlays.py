@@ -24,7 +24,7 @@ def image_layer(image: np.ndarray, max_side: int | None = None) -> Image.Image:
     Return the image as an 8-bit RGB picture.
 
     Args:
-        image: display values 0..1, shape ``(rows, columns)`` or ``(rows, columns, 3)``; clipped to the range.
+        image: display values 0..1, clipped to the range, or bytes, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
         max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid.
 
     Raises:
@@ -32,7 +32,7 @@ def image_layer(image: np.ndarray, max_side: int | None = None) -> Image.Image:
     """
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
         raise ValueError(f"image must have shape (rows, columns) or (rows, columns, 3), got {image.shape}.")
-    pixels = np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    pixels = image if image.dtype == np.uint8 else np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
     picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[2:] == (1,) else pixels).convert("RGB")
     return _limit(picture, max_side, Image.Resampling.LANCZOS)
 

@@ -77,7 +77,7 @@ class ImageResult:
         abnormal: verdict at the saved threshold, ``None`` without one.
         heatmap: float32, shape ``(rows, columns)`` of the source frame.
         boxes: findings with a place, best first.
-        image: display values 0..1, float32, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
+        image: display values 0..1, or 0..255 as bytes, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
         extra: further columns for the tables, plain numbers or words.
         spacing: millimetres per row and per column of the source frame, ``None`` or not-a-number where unknown.
         extra_maps: further maps by name, each like ``heatmap``; the report shows them side by side with it.

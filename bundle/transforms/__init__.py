@@ -7,6 +7,7 @@ from bundle.transforms.attention import AttentionResultd, MapLogitsd, StepMapsd
 from bundle.transforms.class_scores import ClassScoresd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
 from bundle.transforms.made_abnormal import MakeAbnormald, RandMakeAbnormald
+from bundle.transforms.picture import KeepPictured
 
 __all__ = [
     "AnomalyScored",
@@ -15,6 +16,7 @@ __all__ = [
     "ClassScoresd",
     "CropToRegiond",
     "CropUniformBorderd",
+    "KeepPictured",
     "MakeAbnormald",
     "MapLogitsd",
     "RandMakeAbnormald",

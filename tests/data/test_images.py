@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unittest
 
+import numpy as np
 import torch
 from monai.data import Dataset
 
@@ -64,6 +65,14 @@ class TestReadableDataLoader(unittest.TestCase):
             batches = [b["image"][:, 0, 0, 0].tolist() for b in loader]
             self.assertEqual(batches, [[0], [2], [5], [6]])
             self.assertEqual([file for file, _ in loader.failures], ["b1", "b3", "b4"])
+
+    def test_pictures_of_any_size_go_beside_the_batch(self):
+        def read(item: dict) -> dict:
+            return {**_read(item), "picture": np.zeros((int(item["image"]), 1), np.uint8)}
+
+        loader = ReadableDataLoader(Dataset(ITEMS, read), batch_size=3)
+        sizes = [(sorted(batch), [len(picture) for picture in loader.pictures]) for batch in loader]
+        self.assertEqual(sizes, [(["image"], [0, 2]), (["image"], [5]), (["image"], [6])])
 
     def test_a_batch_without_any_is_skipped(self):
         loader = ReadableDataLoader(Dataset(ITEMS[3:], _read), batch_size=2)

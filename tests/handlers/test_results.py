@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,16 +82,39 @@ class TestResultsHandler(unittest.TestCase):
         self.assertEqual(writer.metrics, {"images": 3})
         self.assertTrue(all(result.heatmap is None for result in handler.results))  # memory stays flat
 
-    def test_pictures_come_from_the_reader(self):
-        for planes, shape in (
-            (np.zeros((1, 4, 5)), (4, 5)),
-            (np.zeros((3, 4, 5)), (4, 5)),
-            (np.eye(3)[:, :, None], (3, 1, 3)),
-        ):
-            writer = _Writer()
-            reader = SimpleNamespace(read=lambda name: name, get_data=lambda image, planes=planes: (planes, {}))
-            _evaluate(ResultsHandler(writer, reader), [[_item()]])
-            self.assertEqual(writer.added[0][3].shape, shape)
+    def test_pictures_come_from_the_loader(self):
+        writer, pictures = _Writer(), [np.zeros((4, 5), np.uint8), None]
+        loader = SimpleNamespace(failures=[], seen=2, pictures=pictures)
+        _evaluate(ResultsHandler(writer, loader), [[_item("a.png"), _item("b.png")]])
+        self.assertIs(writer.added[0][3], pictures[0])
+        self.assertIsNone(writer.added[1][3])
+
+    def test_batches_are_written_in_order_beside_the_next_and_errors_end_the_run(self):
+        class Slow(_Writer):
+            def add(self, result):
+                time.sleep(0.05)
+                if result.key == "d":
+                    raise OSError("the disk is full")
+                super().add(result)
+
+        writer, loader = Slow(), SimpleNamespace(failures=[], seen=1)
+        names, computed = "abcdef", []
+
+        def step(engine, name):
+            computed.append((name, len(writer.added)))
+            loader.seen = len(computed)
+            engine.state.batch = [_item(f"{name}.png")]
+            return engine.state.batch
+
+        engine = Engine(step)
+        engine.logger.setLevel("CRITICAL")
+        ResultsHandler(writer, loader).attach(engine)
+        with self.assertRaisesRegex(OSError, "the disk is full"):
+            engine.run(list(names))
+        self.assertEqual([key for key, *_ in writer.added], ["a", "b", "c"])
+        self.assertEqual(writer.commits, [1, 2, 3])  # what was not written is not marked as done
+        self.assertEqual(computed[1], ("b", 0))  # computed while the first was being written
+        self.assertLessEqual(len(computed), 5)
 
     def test_nothing_readable_is_an_error_after_the_files_are_written(self):
         writer, loader = _Writer(), SimpleNamespace(failures=[("a", "is empty"), ("b", "is cut off")])
