@@ -6,7 +6,7 @@ Measure what docs/performance.md says, one command a figure; ratios are taken in
     python scripts/benchmark.py inference             # ADFA beside its backbone's taps and the paper's formulation
     python scripts/benchmark.py training              # a training step from kept features beside the paper's
     python scripts/benchmark.py memory                # peak memory of a large image and of a training step
-    python scripts/benchmark.py start                 # from the command to the first image
+    python scripts/benchmark.py start                 # from the command to an image's report
     python scripts/benchmark.py scale                 # time per image and memory, however many images
     python scripts/benchmark.py profile               # steps above 10 % of inference and training
     python scripts/benchmark.py soft_topk|reading|mining|attention   # the scripts of these figures
@@ -175,41 +175,59 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Print the time of the imports that an inference needs."""
-    call = [sys.executable, "-X", "importtime", "-c", "import bundle.data, bundle.handlers, bundle.networks.nets.adfa"]
-    lines = [
-        line.removeprefix("import time:").split("|")
-        for line in subprocess.run(call, capture_output=True, text=True, check=True).stderr.splitlines()
-        if line.startswith("import time:") and "cumulative" not in line
-    ]
-    print("| import | ms, with what it imports |\n|---|---|")
-    for _, total, name in sorted(lines, key=lambda line: -int(line[1]))[: args.turns + 15]:
-        print(f"| {name.strip()} | {int(total) / 1000:.0f} |")
+    """Print how long it takes until an image has its result, beside what of it is MONAI's own import."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            "Python alone": ["-c", ""],
+            "import monai.bundle": ["-c", "import monai.bundle"],
+            "the same, and this package": [
+                "-c",
+                "import monai.bundle, bundle.data, bundle.handlers, bundle.networks.nets",
+            ],
+            "inference of one image, from command to report": inference_call(Path(folder), 1, []),
+        }
+        times: dict[str, list[float]] = {name: [] for name in jobs}
+        for turn in range(args.turns + 1):
+            for name, call in jobs.items():
+                began = time.perf_counter()
+                subprocess.run([sys.executable, *call], check=True, cwd=SCRIPTS.parent, capture_output=True)
+                if turn:
+                    times[name].append(time.perf_counter() - began)
+    print("| job | seconds |\n|---|---|")
+    for name, values in times.items():
+        print(f"| {name} | {statistics.median(values):.1f} |")
+
+
+def inference_call(folder: Path, count: int, flags: list[str]) -> list[str]:
+    """Make synthetic images and a random network in a folder, and return the arguments of Python that run inference."""
+    images, model = folder / "images", folder / "model"
+    images.mkdir(), model.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (256, 256), dtype=np.uint8)).save(images / f"{i:06d}.png")
+    torch.save(make("efficientnet_lite0", DEFAULT).state_dict(), model / "model.pt")
+    call = ["-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
+    given = {"input": images, "model_dir": model, "output_dir": folder / "out", "calibration": None}
+    return call + [str(word) for name, value in given.items() for word in (f"--{name}", value)] + flags
 
 
 def scale(args: argparse.Namespace) -> None:
     """Print time per image and peak memory of the inference command on folders of more and more images."""
-    print("| images | seconds in all | ms an image after the smallest folder | peak, MiB |\n|---|---|---|---|")
-    counts = (10, 40) if args.quick else (100, 300, 1000)
+    head = ("images", "seconds in all", "ms an image beyond the smallest folder", "peak, MiB", "report, MiB")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    counts = args.counts or ((10, 40) if args.quick else (100, 1000, 10000))
     first: tuple[int, float] | None = None
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
-            images, model = Path(folder) / "images", Path(folder) / "model"
-            images.mkdir(), model.mkdir()
-            rng = np.random.default_rng(0)
-            for i in range(count):
-                Image.fromarray(rng.integers(0, 255, (256, 256), dtype=np.uint8)).save(images / f"{i:06d}.png")
-            torch.save(make("efficientnet_lite0", DEFAULT).state_dict(), model / "model.pt")
-            call = [sys.executable, "-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
-            flags = {"input": images, "model_dir": model, "output_dir": Path(folder) / "out", "calibration": None}
-            call += [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+            call = inference_call(Path(folder), count, args.flags)
             began = time.perf_counter()
-            subprocess.run([*call, *args.flags], check=True, cwd=SCRIPTS.parent, capture_output=True)
+            subprocess.run([sys.executable, *call], check=True, cwd=SCRIPTS.parent, capture_output=True)
             took = time.perf_counter() - began
+            report = (Path(folder) / "out" / "report.html").stat().st_size / 2**20
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         each = "" if first is None else f"{1000 * (took - first[1]) / (count - first[0]):.0f}"
         first = first or (count, took)
-        print(f"| {count} | {took:.1f} | {each} | {peak:.0f} |", flush=True)
+        print(f"| {count} | {took:.1f} | {each} | {peak:.0f} | {report:.1f} |", flush=True)
 
 
 def other_families() -> dict[str, tuple[Callable[[], object], bool]]:
@@ -265,6 +283,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--batch", type=int, default=None, help="images at once: 1 for inference, 10 for training")
     parser.add_argument("--rows", type=int, default=256, help="patches that go through the sweeps")
+    parser.add_argument("--counts", type=int, nargs="+", help="scale: numbers of images")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="scale: further flags of the inference")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()

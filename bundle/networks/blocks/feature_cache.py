@@ -114,7 +114,7 @@ def keep_features(network: Any, place: str | None = "memory", half: bool = False
     """
     Let a network's frozen backbone look up images that it has seen.
 
-    A folder is divided by name and weights of the backbone, so another network finds nothing there.
+    A folder is divided by name, precision and weights of the backbone, so another network finds nothing there.
 
     Args:
         network: has a ``backbone``, a :py:class:`bundle.networks.blocks.FeatureBackbone`.
@@ -127,7 +127,7 @@ def keep_features(network: Any, place: str | None = "memory", half: bool = False
         return
     folder = None
     if place != "memory":
-        digest = hashlib.sha256(str(backbone.name).encode())
+        digest = hashlib.sha256(f"{backbone.name} {backbone.precision}".encode())
         for name, value in backbone.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         folder = Path(place) / digest.hexdigest()[:16]

@@ -183,6 +183,8 @@ class ADFA(nn.Module):
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
         scale: divisor of the SOFT top-k cost, see :py:func:`bundle.functional.soft_topk_distance.cost_scale`.
         map_stride: pixels of the image per position of the map, 4 (the paper) or 8, at a sixteenth of the distances.
+        backbone_precision: of the backbone's convolutions, see :py:class:`bundle.networks.blocks.FeatureBackbone`; all
+            else is float32.
 
     Raises:
         ValueError: When ``image_size`` is not a pair of multiples of 16, ``map_stride`` is not 4 or 8, or another
@@ -201,13 +203,14 @@ class ADFA(nn.Module):
         epsilon: float = 0.1,
         scale: str = "row_mean",
         map_stride: int = 4,
+        backbone_precision: str = "float32",
     ) -> None:
         super().__init__()
         if map_stride not in (4, 8):
             raise ValueError(f"map_stride must be 4 or 8, got {map_stride}.")
         if len(image_size) != 2 or any(s < 16 or s % 16 for s in image_size):
             raise ValueError(f"image_size must be two multiples of 16, got {list(image_size)}.")
-        self.backbone = FeatureBackbone(backbone, backbone_weights)
+        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
         self.descriptor = PatchDescriptor(
             self.backbone.channels, descriptor_channels, attention_weight, pool_size, map_stride // 4
         )

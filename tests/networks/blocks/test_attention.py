@@ -25,11 +25,12 @@ class TestMakeAttention(unittest.TestCase):
             torch.testing.assert_close(block(x), torch.cat([block(i[None]) for i in x]), atol=1e-5, rtol=1e-5)
 
     def test_every_parameter_gets_a_gradient(self):
+        torch.manual_seed(0)
         for name in ATTENTION_NAMES:
-            block = make_attention(name, 32, (6, 4))
+            block = make_attention(name, 256, (6, 4))  # of 32 channels two hidden ones are left, which may both be dead
             for p in block.parameters():
                 torch.nn.init.normal_(p, std=0.1)  # zero-initialized projections would hide what lies behind them
-            (block(torch.rand(2, 32, 6, 4, requires_grad=True)) ** 2).sum().backward()
+            (block(torch.rand(2, 256, 6, 4, requires_grad=True)) ** 2).sum().backward()
             for key, p in block.named_parameters():
                 self.assertTrue(p.grad is not None and p.grad.abs().sum() > 0, f"{name}: {key}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -91,6 +92,20 @@ class TestFeatureBackbone(unittest.TestCase):
         for m in maps:
             self.assertTrue(m.isfinite().all())
             self.assertGreater(m.std().item(), 0.1)
+
+    def test_bfloat16_is_close_and_auto_asks_the_device(self):
+        image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        exact = FeatureBackbone("resnet18", None).eval()
+        for precision, able, half in (("bfloat16", False, True), ("auto", True, True), ("auto", False, False)):
+            network = FeatureBackbone("resnet18", None, precision)
+            network.load_state_dict(exact.state_dict())
+            with mock.patch("bundle.networks.blocks.backbone.multiplies_bfloat16", return_value=able):
+                for mine, reference in zip(network(image), exact(image), strict=True):
+                    self.assertEqual(mine.dtype, torch.float32)
+                    self.assertEqual(torch.equal(mine, reference), not half)
+                    self.assertLess((mine - reference).abs().max(), 0.05 * reference.abs().max())
+        with self.assertRaisesRegex(ValueError, "backbone_precision must be one of .*, got 'half'"):
+            FeatureBackbone("resnet18", None, "half")
 
     def test_torchscript(self):
         backbone, x = FeatureBackbone("efficientnet_lite0", None), torch.randn(1, 3, 48, 32)
