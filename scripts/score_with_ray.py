@@ -69,7 +69,7 @@ class Scorer:
         self.parser = workflow.parser
         kept = ("network_def", "network", "calibration", "weights_sha256")
         kept_objects = {slot: self.parser.get_parsed_content(slot) for slot in kept}  # setting a slot forgets them all
-        for slot, value in {**kept_objects, "handlers#0#reader": None}.items():  # no overlays, so no pictures for them
+        for slot, value in kept_objects.items():
             self.parser[slot] = value
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.multival import MultiValue
+from tqdm import tqdm
 
 from bundle.data.dicom_files import open_dicom, pseudonym, run_secret
 from bundle.data.errors import SkippedFileError, UnreadableImageError
@@ -45,6 +46,7 @@ def find_images(
     secret: str | None = None,
     limits: Limits | None = None,
     allow_outside: bool = False,
+    progress: bool = False,
 ) -> tuple[list[dict], list[Refusal]]:
     """
     Return the items of a data list, and the files that give none with the reason.
@@ -59,6 +61,7 @@ def find_images(
             the hash out.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
         allow_outside: follow links out of the folder too.
+        progress: shows a bar.
 
     Returns:
         items ``{"image": path, "key": unique name without identity, "patient": hash or ""}`` in the order of the file
@@ -77,7 +80,7 @@ def find_images(
         raise FileNotFoundError(f"the input must be a file, a folder or a pattern that matches files, got '{path}'.")
     items: list[dict] = []
     refusals = []
-    for i, file in enumerate(files):
+    for i, file in enumerate(tqdm(files, desc="reading headers", unit=" files", disable=not progress)):
         try:
             with one_line_errors(file):
                 _check_link(file, None if allow_outside is True else root)

@@ -133,9 +133,11 @@ class ResultsHandler:
         for result in results:
             self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
-            self.results.append(result)
-            if self.log_every and len(self.results) % self.log_every == 0:
-                logger.info("%d images done", len(self.writer.progress.records))
+            if self.summarize is not None or self.figures is not None:
+                self.results.append(result)
+            done = len(self.writer.progress.records)
+            if self.log_every and done % self.log_every == 0:
+                logger.info("%d images done", done)
         self._note(failures)
         if seen is not None:
             self.writer.progress.commit(seen)
@@ -161,9 +163,9 @@ class ResultsHandler:
             self.writer.fail(refusal.source, refusal.reason)
         reasons = [reason for _, reason in getattr(self.loader, "failures", [])]
         reasons += [refusal.reason for refusal in self.refusals]
-        metrics = self.summarize(self.results) if self.summarize is not None and self.results else {}
-        pictures = self.figures() if self.figures is not None and self.results else ()
         count = len(self.writer.progress.records)
+        metrics = self.summarize(self.results) if self.summarize is not None and count else {}
+        pictures = self.figures() if self.figures is not None and count else ()
         self.writer.close(metrics=metrics, figures=pictures)
         if not count:
             raise ValueError(f"none of {len(reasons)} images can be read, first: {reasons[0] if reasons else '-'}")
