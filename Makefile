@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)-tools
+# threads of a network that wait for each other leave the core to whoever has work, such as the writer of results
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help demo test department lint zoo sbom audit clean
 

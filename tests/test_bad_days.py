@@ -10,7 +10,6 @@ import os
 import random
 import resource
 import shutil
-import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -19,41 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.data.files import CannotWriteError, atomic_path
 from bundle.engines import prepare_run
 from bundle.results import Progress, ResultsWriter
+from tests.workflows import run_workflow, workflow_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"image_size": [64, 64], "resize": [64, 64]}
 FAMILIES = {"adfa": {"backbone_weights": "random"}, "sna": {"pretrained": None}, "msa": {"backbone_weights": None}}
 
 
-def workflow_of(name: str, **settings) -> ConfigWorkflow:
-    arguments = yaml.safe_load((ROOT / "configs" / f"args_{name}.yaml").read_text())
-    return ConfigWorkflow(
-        config_file=[str(ROOT / file) for file in arguments["config_file"]],
-        meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
-        workflow_type=arguments["workflow_type"],
-        logging_file=False,
-        **SMALL,
-        **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
-    )
-
-
 def run_here(name: str, **settings) -> None:
-    """Run a task as ``monai.bundle run`` does."""
-    hook = sys.excepthook
-    workflow = workflow_of(name, **settings)
-    try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    finally:
-        sys.excepthook = hook
+    run_workflow(name, **SMALL, **settings)
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -68,7 +46,7 @@ def write_model(family: str, folder: Path) -> None:
     """Write the untrained network of a family."""
     folder.mkdir()
     torch.manual_seed(0)
-    workflow = workflow_of(f"{family}_inference", model_dir=folder, **FAMILIES[family])
+    workflow = workflow_of(f"{family}_inference", model_dir=folder, **SMALL, **FAMILIES[family])
     network = workflow.parser.get_parsed_content("network_def")
     if family == "adfa":
         network.center_bank.centers.normal_()

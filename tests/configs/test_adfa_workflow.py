@@ -15,34 +15,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
-import yaml
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.data.calibration import file_sha256
+from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"image_size": [32, 32], "resize": [36, 36], "held_back": 0.5}
 
 
 def run_here(task: str, **settings) -> None:
-    """Run one task as ``monai.bundle run`` does, without its start-up time."""
-    arguments = yaml.safe_load((ROOT / "configs" / f"args_adfa_{task}.yaml").read_text())
-    workflow = ConfigWorkflow(
-        config_file=[str(ROOT / file) for file in arguments["config_file"]],
-        meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
-        workflow_type=arguments["workflow_type"],
-        logging_file=False,
-        **SMALL,
-        **{name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
-    )
-    hook = sys.excepthook
-    try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    finally:
-        sys.excepthook = hook
+    run_workflow(f"adfa_{task}", **{**SMALL, **settings})
 
 
 def run_outside(task: str, **settings) -> subprocess.CompletedProcess:

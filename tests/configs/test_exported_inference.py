@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.data.calibration import file_sha256
 from bundle.networks.exported import export_network
 from bundle.networks.nets import ADFA, AttentionLite0, make_msa
+from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -34,18 +32,8 @@ FAMILIES = {  # a small network, and the settings that make it
 
 
 def infer(family: str, **settings) -> None:
-    """Run inference as ``monai.bundle run`` does, without its start-up time."""
-    arguments = yaml.safe_load((ROOT / "configs" / f"args_{family}_inference.yaml").read_text())
-    files = {key: [str(ROOT / file) for file in arguments[key]] for key in ("config_file", "meta_file")}
     small = {"image_size": SIZE, "resize": SIZE, "batch_size": 2, "formats": ["csv"], **FAMILIES[family][1]}
-    workflow = ConfigWorkflow(**files, workflow_type="infer", logging_file=False, **small, **settings)
-    hook = sys.excepthook
-    try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    finally:
-        sys.excepthook = hook
+    run_workflow(f"{family}_inference", **small, **settings)
 
 
 def figures(folder: Path) -> list[list[float]]:

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -16,12 +15,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import yaml
-from monai.bundle import ConfigWorkflow
 from monai.utils import optional_import, path_to_sqlite_uri
 from PIL import Image
 
 from bundle.engines.run import _one_line as one_line
+from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"image_size": [32, 32], "resize": [32, 32], "batch_size": 4, "max_epochs": 2, "backbone_weights": "random"}
@@ -45,25 +43,8 @@ class TestFollowing(unittest.TestCase):
             Image.fromarray(random.integers(0, 256, (32, 32)).astype(np.uint8)).save(self.images / f"{i}.png")
 
     def train(self, errors: io.StringIO, **settings) -> None:
-        arguments = yaml.safe_load((ROOT / "configs" / "args_adfa_train.yaml").read_text())
-        hook = sys.excepthook
         with contextlib.redirect_stderr(errors):
-            workflow = ConfigWorkflow(
-                config_file=[str(ROOT / file) for file in arguments["config_file"]],
-                meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
-                workflow_type="train",
-                logging_file=False,
-                **SMALL,
-                dataset_dir=str(self.images),
-                output_dir=str(self.out),
-                **settings,
-            )
-            try:
-                workflow.initialize()
-                workflow.run()
-                workflow.finalize()
-            finally:
-                sys.excepthook = hook
+            run_workflow("adfa_train", **SMALL, dataset_dir=self.images, output_dir=self.out, **settings)
 
     def test_a_bar_where_a_person_watches(self):
         terminal = _Terminal()
