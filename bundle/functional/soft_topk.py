@@ -107,12 +107,19 @@ def solve_weights(
     smallest = k_smallest(d, k + 1, None if work is None else work[1])[0]
     # subtracting before scaling keeps the weights exact to rounding where epsilon is small and the logits are large
     d_k = smallest[:, k - 1 : k]
+    tracing = False  # a traced graph takes every way, and cannot stop early: its rows stand still one by one
+    if not torch.jit.is_scripting():
+        tracing = torch.compiler.is_compiling()
     short = torch.isinf(d_k)  # fewer than k finite distances
-    finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, keepdim=True)
-    d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
-    middle = ((smallest[:, k:] - d_k) * rate).clamp(0.0, 120.0) / 2  # 2^60: where weights are 0 or 1
-    middle = torch.exp2(torch.where(short, torch.full_like(middle, 60.0), middle))
-    low, high = torch.where(short, middle, middle / (n - k)), torch.where(short, middle, middle * k)
+    some_short = tracing or bool(short.any())
+    if some_short:
+        finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, True)
+        d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
+    largest = 2.0**60  # where weights are 0 or 1
+    middle = torch.exp2((smallest[:, k:] - d_k) * (rate / 2)).clamp(1.0, largest)
+    low, high = middle / (n - k), middle * k
+    if some_short:
+        low, high = low.masked_fill(short, largest), high.masked_fill(short, largest)
     if work is None:
         h = (d - d_k).mul_(rate).exp2_()  # (R, n), at most 1 for the k smallest
         y = h.clamp_min(1.0).reciprocal_()
@@ -123,9 +130,6 @@ def solve_weights(
     tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
     y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
     total = a * y.sum(dim=-1, keepdim=True)
-    tracing = False  # a traced graph cannot stop early: its rows stand still one by one
-    if not torch.jit.is_scripting():
-        tracing = torch.compiler.is_compiling()
     for _ in range(max_steps):
         open_ = (total - k).abs().masked_fill(short, 0) > tolerance  # false for a row with a NaN
         if not tracing and not bool(open_.any()):
@@ -171,14 +175,11 @@ def _first_estimate(
     nearest, number = nearest[:, :k], first.square() / second
     # the k smallest as equal too, and none of the others near its limit: a quadratic equation
     a = 2 * k / (first * (1 + (1 + 4 * k / (first * nearest.mean(dim=-1, keepdim=True))).sqrt()))
-    spread = first / second
-    for _ in range(2):
-        z, rest = a / (nearest + a), a / (spread + a)
-        total = z.sum(dim=-1, keepdim=True) + number * rest
-        squares = z.square().sum(dim=-1, keepdim=True) + number * rest.square()
-        step = _step(a, total, squares, k, n)
-        a = torch.minimum(torch.where(step > low, step, low), high)
-    return a
+    z, rest = a / (nearest + a), a / (first / second + a)
+    total = z.sum(dim=-1, keepdim=True) + number * rest
+    squares = z.square().sum(dim=-1, keepdim=True) + number * rest.square()
+    step = _step(a, total, squares, k, n)
+    return torch.minimum(torch.where(step > low, step, low), high)
 
 
 class _SoftTopK(torch.autograd.Function):
