@@ -223,6 +223,7 @@ def inference_call(folder: Path, count: int, flags: list[str]) -> list[str]:
 
 def scale(args: argparse.Namespace) -> None:
     """Print time per image and peak memory of the inference command on folders of more and more images."""
+    print("As a user starts it: PyTorch chooses its number of threads.\n")
     head = ("images", "seconds in all", "ms an image beyond the smallest folder", "peak, MiB", "report, MiB")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     counts = args.counts or ((10, 40) if args.quick else (100, 1000, 10000))
