@@ -208,16 +208,17 @@ def start(args: argparse.Namespace) -> None:
         print(f"| {name} | {statistics.median(values):.1f} |")
 
 
-def inference_call(folder: Path, count: int, flags: list[str]) -> list[str]:
+def inference_call(folder: Path, count: int, flags: list[str], size: int = 224) -> list[str]:
     """Make synthetic images and a random network in a folder, and return the arguments of Python that run inference."""
     images, model = folder / "images", folder / "model"
     images.mkdir(), model.mkdir()
     rng = np.random.default_rng(0)
     for i in range(count):
-        Image.fromarray(rng.integers(0, 255, (256, 256), dtype=np.uint8)).save(images / f"{i:06d}.png")
-    torch.save(make("efficientnet_lite0", DEFAULT).state_dict(), model / "model.pt")
+        Image.fromarray(rng.integers(0, 255, (size + 32, size + 32), dtype=np.uint8)).save(images / f"{i:06d}.png")
+    torch.save(make("efficientnet_lite0", DEFAULT, size).state_dict(), model / "model.pt")
     call = ["-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
     given = {"input": images, "model_dir": model, "output_dir": folder / "out", "calibration": None}
+    given |= {"image_size": f"[{size},{size}]", "resize": f"[{size + 32},{size + 32}]"}
     return call + [str(word) for name, value in given.items() for word in (f"--{name}", value)] + flags
 
 
@@ -230,7 +231,7 @@ def scale(args: argparse.Namespace) -> None:
     first: tuple[int, float] | None = None
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
-            call = inference_call(Path(folder), count, args.flags)
+            call = inference_call(Path(folder), count, args.flags, args.size)
             began = time.perf_counter()
             subprocess.run([sys.executable, *call], check=True, cwd=SCRIPTS.parent, capture_output=True)
             took = time.perf_counter() - began
@@ -310,6 +311,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=None, help="images at once: 1 for inference, 10 for training")
     parser.add_argument("--rows", type=int, default=256, help="patches that go through the sweeps")
     parser.add_argument("--counts", type=int, nargs="+", help="scale: numbers of images")
+    parser.add_argument("--size", type=int, default=224, help="scale: rows and columns of the network's images")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="scale: further flags of the inference")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
