@@ -55,8 +55,8 @@ DEFAULT = {"descriptor_channels": 0, "epsilon": 0.0, "map_stride": 8}
 OTHERS = {
     "soft_topk": ("benchmark_soft_topk.py", ["--repeats", "1", "--rows", "128"]),
     "reading": ("benchmark_reading.py", ["--repeats", "1"]),
-    "mining": ("benchmark_mining.py", ["--repeats", "1", "--batch", "1", "--networks", "efficientnet_lite0"]),
-    "attention": ("attention_cost.py", []),
+    "mining": ("benchmark_mining.py", ["--repeats", "1", "--time_only", "--networks", "efficientnet_lite0"]),
+    "attention": ("attention_cost.py", ["--rounds", "1", "--batch_size", "1"]),
 }
 
 
@@ -144,7 +144,7 @@ def training_functions(backbone: str, batch: int, batches: int = 1) -> dict[str,
 
 def training(args: argparse.Namespace) -> None:
     """Print the time of a training epoch of several batches; the paper's is so many times that of its step."""
-    batches = 2 if args.quick else 4
+    batches = 1 if args.quick else 4
     print(f"An epoch of {batches * args.batch} images in batches of {args.batch}\n")
     print("| backbone | features kept, s | computed, s | paper, s | paper / kept |\n|---|---|---|---|---|")
     for backbone in args.backbones:
@@ -176,6 +176,8 @@ def memory(args: argparse.Namespace) -> None:
         "training": "training step, 224 x 224, batch 10, features kept",
         "image": "1024 x 1024 image, 65,536 patches",
     }
+    if args.quick:
+        del jobs["training"]
     for job, text in jobs.items():  # the smaller one first: the system tells the largest child's peak
         subprocess.run([sys.executable, __file__, "memory", "--job", job], check=True)
         print(f"| {text} | {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} |", flush=True)
@@ -196,13 +198,14 @@ def start(args: argparse.Namespace) -> None:
             ],
             "inference of one image, from command to report": inference_call(Path(folder), 1, []),
         }
+        if args.quick:
+            del jobs["the same, and this package"]
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        for turn in range(args.turns + 1):
+        for _ in range(args.turns):
             for name, call in jobs.items():
                 began = time.perf_counter()
                 subprocess.run([sys.executable, *call], check=True, cwd=SCRIPTS.parent, capture_output=True)
-                if turn:
-                    times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - began)
     print("| job | seconds |\n|---|---|")
     for name, values in times.items():
         print(f"| {name} | {statistics.median(values):.1f} |")
@@ -227,7 +230,7 @@ def scale(args: argparse.Namespace) -> None:
     print("As a user starts it: PyTorch chooses its number of threads.\n")
     head = ("images", "seconds in all", "ms an image beyond the smallest folder", "peak, MiB", "report, MiB")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    counts = args.counts or ((10, 40) if args.quick else (100, 1000, 10000))
+    counts = args.counts or ((10,) if args.quick else (100, 1000, 10000))
     first: tuple[int, float] | None = None
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -283,6 +286,8 @@ def profile(args: argparse.Namespace) -> None:
         print(f"\n{name}\n\n| operation | share |\n|---|---|")
         for key, spent in sorted(events, key=lambda event: -event[1])[:8]:
             print(f"| {key} | {100 * spent / whole:.0f} % |")
+    if args.quick:
+        return
     with tempfile.TemporaryDirectory() as folder:
         for path in synthetic_radiographs(Path(folder)):
             profile_decoding(path)

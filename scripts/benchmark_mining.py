@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--time_only", action="store_true", help="leave out the memory of a training step")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{args.classes} classes, {args.size} x {args.size}, {args.device}, {args.threads} threads\n")
@@ -113,6 +114,8 @@ def main() -> None:
     for name in args.networks:
         one, three = seconds(name, args)
         print(f"| {name} | {1000 * one:.0f} | {1000 * three:.0f} | {three / one:.3f} |", flush=True)
+    if args.time_only:
+        return
     print(f"\nPeak memory of a training step on {args.batch} images, MiB\n")
     print("| network | part | erasing maps | erasing features (Eq. 1) |\n|---|---|---|---|")
     for name in args.networks:
