@@ -195,7 +195,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="per task, default: %(default)s")
     parser.add_argument("--images", type=int, default=500, help="of the inference, default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, default: %(default)s")
-    parser.add_argument("--tasks", nargs="+", default=[*TRAINING, INFERENCE], help="default: %(default)s")
+    tasks = [*TRAINING, INFERENCE]
+    parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks, metavar="TASK", help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)
     LoadImage()  # imports what every run imports
