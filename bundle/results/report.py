@@ -22,8 +22,9 @@ from bundle.results.overlays import heat_layer, image_layer
 from bundle.results.records import NOTICE, Algorithm, ImageResult
 from bundle.results.tables import record_of
 
-__all__ = ["ReportFacts", "pictures_of", "render_report", "select_cards", "write_report"]
+__all__ = ["TEMPLATES", "ReportFacts", "pictures_of", "render_report", "select_cards", "write_report"]
 
+TEMPLATES = Path(__file__).parent / "templates"
 _IMAGE_SIDE = 320  # pixels; some 15 kB as JPEG
 _HEAT_SIDE = 160  # heat is smooth, and the browser scales it up
 _HEAT_LEVELS = 64
@@ -143,7 +144,7 @@ def render_report(
         finite.append(facts.threshold)
     cards = ({**kept[index], **pictures(index), "score": _score(kept[index])} for index in chosen)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # whatever a file or a label says stays text
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -23,6 +23,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from bundle.data.readers import RadiologyReader
 from bundle.results.overlays import image_layer
 from bundle.results.records import NOTICE
+from bundle.results.report import TEMPLATES
 from bundle.service.feedback import Feedback, finding_names, told_boxes, told_findings
 from bundle.service.job_queue import STATES, JobQueue
 from bundle.service.settings import LOOPBACK, Page, Settings
@@ -98,7 +99,7 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
 
     @app.before_request
     def check_key() -> AnyResponse | None:
-        if request.endpoint == "static":
+        if request.endpoint in ("static", "theme"):
             return None
         if hmac.compare_digest(request.args.get("key", "").encode(), key.encode()):
             answer = redirect(url_for("worklist"))
@@ -116,6 +117,10 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
         answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         answer.headers["Cache-Control"] = "no-store"  # images of patients
         return answer
+
+    @app.get("/theme.css")
+    def theme() -> Response:
+        return send_file(TEMPLATES / "theme.css")
 
     @app.get("/")
     def worklist() -> str:
