@@ -135,6 +135,11 @@ class Split:
         self.held_back = [where[item["image"]] for item in data.validation]
         self.test = [where[item["image"]] for item in data.test]
         self.made_of = {where[path]: i for path, i in made.items()}
+        first: dict[str, int] = {}
+        self.first_of_patient = {
+            where[item["image"]]: first.setdefault(item["patient"] or item["image"], where[item["image"]])
+            for item in data.training + data.validation
+        }
 
     def maps(self, index: list[int]) -> Taps:
         """Return the maps of images as they are."""
@@ -284,9 +289,12 @@ def cross_fitted(network: ADFA, setting: dict[str, Any], split: Split, folds: in
     """Return the scores of all normals by whitening and centers of the other folds, as NormalRefit computes them."""
     normals, state = split.training + split.held_back, copy.deepcopy(network.state_dict())
     scores: dict[str, list[float]] = {name: [] for name in SCORES}
-    for part in np.array_split(np.random.default_rng(0).permutation(normals), folds):
-        fit_normals(network, setting, split, sorted(set(normals) - set(part.tolist())))
-        for name, values in image_scores(distance_maps(network, split, part.tolist())).items():
+    parts = np.array_split(np.random.default_rng(0).permutation(normals), folds)
+    fold = {i: number for number, part in enumerate(parts) for i in part.tolist()}
+    for number in range(folds):  # copies of an image go with the first
+        part = [i for i in fold if fold[split.first_of_patient[i]] == number]
+        fit_normals(network, setting, split, sorted(set(normals) - set(part)))
+        for name, values in image_scores(distance_maps(network, split, part)).items():
             scores[name] += values
     network.load_state_dict(state)
     return scores

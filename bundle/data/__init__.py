@@ -3,9 +3,10 @@
 """Readers, data lists, splits, dataset preparation and synthetic phantoms."""
 
 from bundle.data.boxes import has_boxes, items_with_boxes, read_chestxray14_boxes, read_coco_boxes
-from bundle.data.calibration import file_sha256, read_calibration, write_calibration
+from bundle.data.calibration import read_calibration, write_calibration
 from bundle.data.classifier_calibration import read_classifier_calibration, write_classifier_calibration
 from bundle.data.datalists import AnomalyDataList, with_folds, with_made_abnormal
+from bundle.data.files import file_sha256
 from bundle.data.images import InMemoryDataset, ReadableDataLoader, ReadableDataset
 from bundle.data.inputs import find_images
 from bundle.data.label_table import load_label_table, write_label_table

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -14,25 +13,12 @@ from typing import Any
 
 import torch
 
-from bundle.data.files import atomic_path
+from bundle.data.files import atomic_path, file_sha256
 from bundle.functional.conformal import conformal_threshold
 
-__all__ = ["file_sha256", "heat_of_normal", "read_calibration", "write_calibration"]
+__all__ = ["heat_of_normal", "read_calibration", "write_calibration"]
 
 logger = logging.getLogger(__name__)
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def heat_of_normal(heatmap: torch.Tensor) -> float:

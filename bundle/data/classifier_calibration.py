@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle.data.calibration import file_sha256
-from bundle.data.files import atomic_path
+from bundle.data.files import atomic_path, file_sha256
 
 __all__ = ["read_classifier_calibration", "write_classifier_calibration"]
 

@@ -11,11 +11,12 @@ import math
 import os
 import random
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.files import lies_in
+from bundle.data.files import file_sha256, lies_in
 from bundle.data.inputs import find_images
 from bundle.data.readers import split_frame
 from bundle.data.splits import patient_folds
@@ -53,13 +54,40 @@ def _items(folder: Path, label: int) -> list[Item]:
     return [{"image": item["image"], "label": label, "patient": item["patient"]} for item in kept]
 
 
+def _name_copies(items: Sequence[Item]) -> None:
+    """Let files with the same content count as one patient where none is known: BrainMRI has 22 groups of them."""
+    sizes: dict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        if not item.get("patient"):
+            sizes[Path(split_frame(item["image"])[0]).stat().st_size].append(item)
+    contents: dict[str, list[Item]] = defaultdict(list)
+    for item in (item for alike in sizes.values() if len(alike) > 1 for item in alike):
+        contents[file_sha256(split_frame(item["image"])[0])].append(item)
+    for digest, copies in contents.items():
+        for item in copies if len(copies) > 1 else ():
+            item["patient"] = f"content {digest[:16]}"
+
+
+def _groups(items: Sequence[Item]) -> list[list[Item]]:
+    """Return the items of each patient, in their order; those without one stand alone."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for i, item in enumerate(items):
+        groups[item.get("patient") or f"item {i}"].append(item)
+    return list(groups.values())
+
+
 def _table2(normals: list[Item], abnormal: list[Item], train: int, test: int, seed: int) -> dict:
-    """Split normals as the paper's Table 2 counts them; a smaller set is split two to one."""
-    normals = list(normals)
-    random.Random(seed).shuffle(normals)
+    """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
+    _name_copies(normals + abnormal)
+    groups = _groups(normals)
+    random.Random(seed).shuffle(groups)
     if len(normals) < train + test:
         train, test = round(len(normals) * 2 / 3), len(normals)
-    return {"training": normals[:train], "test": normals[train : train + test] + abnormal}
+    training: list[Item] = []
+    rest: list[Item] = []
+    for group in groups:
+        (training if len(training) + len(group) <= train else rest).extend(group)
+    return {"training": training, "test": rest[:test] + abnormal}
 
 
 def _brainmri(root: Path, seed: int) -> dict:
@@ -262,6 +290,8 @@ class AnomalyDataList:
         if not lists["training"]:
             raise ValueError(f"no normal training images found in '{root.name}' (layout {found}).")
         everything = [i for items in lists.values() for i in items]
+        if root.is_dir():
+            _name_copies(everything)
         if allow_outside is not True:  # the command line takes `false` for a word, which would count as true
             _check_places(everything, root.parent if root.is_file() else root)
         for index, item in enumerate(everything):
@@ -275,6 +305,10 @@ class AnomalyDataList:
                 "%d abnormal images in the training list are left out: ADFA trains on normals.", len(abnormal)
             )
         normals = [i for i in lists["training"] if not i["label"]]
+        known = {i["patient"] for i in normals if i["patient"]}
+        shared = sum(i["patient"] in known for i in lists["test"])
+        if shared:
+            logger.warning("%d test images are of patients, or copies of images, that training has too.", shared)
         self.layout = found
         self.training, self.validation = split_held_back(normals, held_back, min_held_back, seed)
         self.test: list[Item] = lists["test"]

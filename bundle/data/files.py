@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["CannotWriteError", "atomic_path", "lies_in", "remove_partial_files", "writing"]
+__all__ = ["CannotWriteError", "atomic_path", "file_sha256", "lies_in", "remove_partial_files", "writing"]
 
 _PREFIX = ".partial-"
 
@@ -88,3 +89,12 @@ def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
         folder: may be a link itself.
     """
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

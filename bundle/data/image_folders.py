@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.files import file_sha256
 from bundle.data.splits import patient_splits
 
 __all__ = ["image_folder_table"]
@@ -58,7 +58,7 @@ def _rows(root: Path, classes: list[str], folders: Mapping[str, str]) -> list[di
         if not files:
             raise ValueError(f"folder of class '{name}' must have files, '{folder}' has none.")
         for file in files:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            digest = file_sha256(file)[:16]
             label = [int(c == name) for c in classes]
             rows.append({"path": file.relative_to(root).as_posix(), "patient": digest, "label": label})
     return rows

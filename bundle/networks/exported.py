@@ -18,8 +18,7 @@ from monai.utils import convert_to_tensor, optional_import
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from bundle.data.calibration import file_sha256
-from bundle.data.files import atomic_path
+from bundle.data.files import atomic_path, file_sha256
 
 __all__ = ["EXPORT_FORMATS", "ExportedNetwork", "export_network", "network_to_run", "weights_sha256"]
 

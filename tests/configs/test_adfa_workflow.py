@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 from bundle.networks.exported import export_network
 from bundle.networks.nets import ADFA, AttentionLite0, make_msa
 from tests.workflows import run_workflow

@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 from bundle.data import read_calibration, write_calibration
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 
 
 class TestCalibration(unittest.TestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import unittest
 from collections import Counter
@@ -11,19 +12,20 @@ from pathlib import Path
 from PIL import Image
 
 from bundle.data import AnomalyDataList
-from bundle.data.datalists import item_key, read_table, split_held_back, with_made_abnormal
+from bundle.data.datalists import item_key, read_table, split_held_back, with_folds, with_made_abnormal
 
 
 class DataListTestCase(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        self.root, self.drawn = Path(folder.name), 0
 
     def pictures(self, folder: str, count: int, stem: str = "image ") -> None:
         (self.root / folder).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            Image.new("L", (2, 2)).save(self.root / folder / f"{stem}{i}.png")
+            self.drawn += 1  # no two pictures are the same
+            Image.new("I;16", (2, 2), self.drawn).save(self.root / folder / f"{stem}{i}.png")
 
     def write(self, name: str, text: str) -> Path:
         (self.root / name).write_text(text)
@@ -60,6 +62,28 @@ class TestAnomalyDataList(DataListTestCase):
         again, other = AnomalyDataList(self.root), AnomalyDataList(self.root, seed=1)
         self.assertEqual(data.test, again.test)
         self.assertNotEqual(data.test, other.test)
+
+    def test_copies_of_an_image_stay_on_one_side(self):
+        self.pictures("no", 98)
+        self.pictures("yes", 5)
+        for i in range(0, 98, 2):
+            shutil.copy(self.root / "no" / f"image {i}.png", self.root / "no" / f"image {i + 1}.png")
+        for seed in range(3):
+            data = AnomalyDataList(self.root, seed=seed)
+            self.check(data, "brainmri", 58, 40, 5)
+            parts = [{Path(i["image"]).read_bytes() for i in p} for p in (data.training, data.validation, data.test)]
+            self.assertEqual(len(parts[0] | parts[1] | parts[2]), sum(len(part) for part in parts))
+            folds = with_folds(data.training + data.validation)
+            contents = {(Path(i["image"]).read_bytes(), i["fold"]) for i in folds}
+            self.assertEqual(len(contents), 29)
+
+    def test_a_split_that_shares_images_is_told(self):
+        self.pictures("train/good", 8)
+        self.pictures("test/good", 2)
+        shutil.copy(self.root / "train/good/image 0.png", self.root / "test/good/copy.png")
+        with self.assertLogs("bundle.data.datalists", "WARNING") as logs:
+            AnomalyDataList(self.root)
+        self.assertIn("1 test images are of patients, or copies of images, that training has too", logs.output[0])
 
     def test_busi_leaves_its_masks_out(self):
         self.pictures("normal", 9)

@@ -11,8 +11,8 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
-from bundle.data.calibration import file_sha256
 from bundle.data.classifier_calibration import read_classifier_calibration
+from bundle.data.files import file_sha256
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 
 CLASSES = ["edema", "mass"]

@@ -10,7 +10,7 @@ import torch
 from monai.data import DataLoader, Dataset
 
 from bundle.data import read_calibration, with_folds
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 from bundle.handlers.descriptor_whitening import patch_statistics
 from bundle.handlers.normal_refit import NormalRefit
 from bundle.networks.nets.adfa import ADFA

@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 from bundle.networks import exported
 from bundle.networks.blocks import CenterBank
 from bundle.networks.exported import ExportedNetwork, export_network, network_to_run, weights_sha256

@@ -15,7 +15,7 @@ import torch
 import yaml
 from monai.bundle import download_large_files
 
-from bundle.data.calibration import file_sha256
+from bundle.data.files import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("adfa_anomaly_detection", "msa_xray_localization", "sna_xray_classification")
