@@ -68,26 +68,35 @@ def _name_copies(items: Sequence[Item]) -> None:
             item["patient"] = f"content {digest[:16]}"
 
 
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
-    """Return the items of each patient, in their order; those without one stand alone."""
-    groups: dict[str, list[Item]] = defaultdict(list)
-    for i, item in enumerate(items):
-        groups[item.get("patient") or f"item {i}"].append(item)
-    return list(groups.values())
+def _patients(items: Sequence[Item]) -> list[str]:
+    """Return who stands behind each item: its patient or, where none is known, its file, which may have many frames."""
+    first: dict[Path, int] = {}
+    return [
+        item.get("patient") or f"item {first.setdefault(split_frame(str(item['image']))[0], i)}"
+        for i, item in enumerate(items)
+    ]
 
 
 def _table2(normals: list[Item], abnormal: list[Item], train: int, test: int, seed: int) -> dict:
     """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
     _name_copies(normals + abnormal)
-    groups = _groups(normals)
-    random.Random(seed).shuffle(groups)
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item, patient in zip(normals, _patients(normals), strict=True):
+        groups[patient].append(item)
+    shuffled = list(groups.values())
+    random.Random(seed).shuffle(shuffled)
     if len(normals) < train + test:
         train, test = round(len(normals) * 2 / 3), len(normals)
     training: list[Item] = []
-    rest: list[Item] = []
-    for group in groups:
-        (training if len(training) + len(group) <= train else rest).extend(group)
-    return {"training": training, "test": rest[:test] + abnormal}
+    rest: list[list[Item]] = []
+    for group in shuffled:
+        if len(training) + len(group) <= train:
+            training += group
+        else:
+            rest.append(group)
+    while len(training) < train and len(rest) > bool(training):  # patients with so many images that none fits
+        training += rest.pop(0)
+    return {"training": training, "test": [item for group in rest for item in group][:test] + abnormal}
 
 
 def _brainmri(root: Path, seed: int) -> dict:
@@ -205,7 +214,7 @@ def split_held_back(items: Sequence[Item], fraction: float, minimum: int, seed: 
     Hold back a part of the normals, never one patient on both sides.
 
     Args:
-        items: normal items; those with the same ``patient`` stay together, those without one stand alone.
+        items: normal items; those of one ``patient`` stay together, and the frames of one file.
         fraction: wanted share of held-back items, in (0, 1).
         minimum: at least as many are held back, as long as that is at most half of the items.
         seed: of the shuffle.
@@ -218,9 +227,9 @@ def split_held_back(items: Sequence[Item], fraction: float, minimum: int, seed: 
     """
     if len(items) < 4:
         raise ValueError(f"training needs at least 4 normal images, found {len(items)}.")
-    groups: dict[str, list[int]] = {}
-    for i, item in enumerate(items):
-        groups.setdefault(item.get("patient") or f"item {i}", []).append(i)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, patient in enumerate(_patients(items)):
+        groups[patient].append(i)
     if len(groups) < 2:
         raise ValueError(f"training needs normal images of at least 2 patients, found {len(groups)}.")
     wanted = max(math.ceil(fraction * len(items)), min(minimum, len(items) // 2))
@@ -328,11 +337,11 @@ def with_folds(items: Sequence[Item], folds: int = 5, seed: int = 0) -> list[Ite
     Return items with the number of their ``fold``, never one patient in two.
 
     Args:
-        items: those with the same ``patient`` stay together, those without one stand alone.
+        items: those of one ``patient`` stay together, and the frames of one file.
         folds: how many; fewer where there are fewer patients.
         seed: of the shuffle.
     """
-    patients = [item.get("patient") or f"item {i}" for i, item in enumerate(items)]
+    patients = _patients(items)
     number = patient_folds([[0]] * len(items), patients, min(folds, len(set(patients))), seed)
     return [{**item, "fold": fold} for item, fold in zip(items, number, strict=True)]
 

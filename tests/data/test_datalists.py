@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from bundle.data import AnomalyDataList
-from bundle.data.datalists import item_key, read_table, split_held_back, with_folds, with_made_abnormal
+from bundle.data.datalists import _table2, item_key, read_table, split_held_back, with_folds, with_made_abnormal
 
 
 class DataListTestCase(unittest.TestCase):
@@ -76,6 +76,20 @@ class TestAnomalyDataList(DataListTestCase):
             folds = with_folds(data.training + data.validation)
             contents = {(Path(i["image"]).read_bytes(), i["fold"]) for i in folds}
             self.assertEqual(len(contents), 29)
+
+    def test_frames_of_a_file_and_images_of_a_patient_stay_on_one_side(self):
+        frames = [f"loop{i % 4}.dcm#frame={i // 4},0,train" for i in range(20)]
+        data = AnomalyDataList(self.write("frames.csv", "\n".join(["image,label,split", *frames])))
+        files = [{i["image"].split("#")[0] for i in items} for items in (data.training, data.validation)]
+        self.assertFalse(files[0] & files[1])
+        self.assertEqual(
+            len({(i["image"].split("#")[0], i["fold"]) for i in with_folds(data.training, 2)}), len(files[0])
+        )
+        normals = [{"image": f"{i}.png", "label": 0, "patient": f"p{i % 5}"} for i in range(200)]
+        lists = _table2(normals, [], 58, 40, 0)
+        train, test = ({i["patient"] for i in lists[name]} for name in ("training", "test"))
+        self.assertFalse(train & test)
+        self.assertEqual((len(train), len(lists["test"])), (2, 40))
 
     def test_a_split_that_shares_images_is_told(self):
         self.pictures("train/good", 8)
