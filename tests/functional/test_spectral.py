@@ -26,19 +26,27 @@ class TestLowRankApproximation(unittest.TestCase):
                 m = _matrices(3, h, w)
                 u, s, vh = torch.linalg.svd(m, full_matrices=False)
                 expected = torch.einsum("bhk,bk,bkw->bhw", u[:, :, :rank], s[:, :rank], vh[:, :rank])
-                torch.testing.assert_close(low_rank_approximation(m, rank, 2000), expected, atol=1e-6, rtol=1e-6)
+                torch.testing.assert_close(low_rank_approximation(m, rank, 14), expected, atol=1e-6, rtol=1e-6)
                 torch.testing.assert_close(low_rank_approximation(m, rank, exact=True), expected)
 
-    def test_few_steps_suffice_for_positive_matrices(self):
-        m = _matrices(4, 14, 14)
-        error = low_rank_approximation(m) - low_rank_approximation(m, exact=True)
-        self.assertLess(error.abs().max().item(), 1e-6)
+    def test_the_default_suffices_for_positive_and_signed_matrices(self):
+        signed = torch.randn(64, 14, 14, generator=torch.Generator().manual_seed(0))
+        for m in (_matrices(4, 14, 14).float(), signed[:, :, :8], signed):
+            s = torch.linalg.svdvals(m)
+            m = m[s[:, 1] / s[:, 0] < 0.98]  # closer ones have no leading direction to speak of
+            torch.testing.assert_close(
+                low_rank_approximation(m), low_rank_approximation(m, exact=True), atol=1e-3, rtol=0
+            )
+
+    def test_a_vector_orthogonal_to_the_constant_one_is_found(self):
+        m = torch.tensor([[[2.0, -2.0], [1.0, 1.0]]])
+        torch.testing.assert_close(low_rank_approximation(m), torch.tensor([[[2.0, -2.0], [0.0, 0.0]]]))
 
     def test_gradient_is_that_of_the_full_decomposition(self):
         weight = torch.rand(5, 7, dtype=torch.double)
         for rank in (1, 2):
             gradients = []
-            for kwargs in ({"num_iterations": 400}, {"exact": True}):
+            for kwargs in ({"num_squarings": 10}, {"exact": True}):
                 m = _matrices(2, 5, 7).requires_grad_()
                 (low_rank_approximation(m, rank, **kwargs) * weight).sum().backward()
                 gradients.append(m.grad)
@@ -46,7 +54,7 @@ class TestLowRankApproximation(unittest.TestCase):
 
     def test_gradcheck(self):
         m = _matrices(1, 3, 4).requires_grad_()
-        self.assertTrue(torch.autograd.gradcheck(lambda x: low_rank_approximation(x, 2, 5), (m,)))
+        self.assertTrue(torch.autograd.gradcheck(lambda x: low_rank_approximation(x, 2, 3), (m,)))
 
     def test_zero_constant_and_sparse_matrices_stay_finite(self):
         one = torch.zeros(6, 8)
@@ -60,7 +68,7 @@ class TestLowRankApproximation(unittest.TestCase):
 
     def test_rank_past_the_size_changes_nothing(self):
         m = _matrices(2, 3, 4)
-        torch.testing.assert_close(low_rank_approximation(m, 6, 500), m, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(low_rank_approximation(m, 6), m, atol=1e-4, rtol=1e-4)
 
 
 if __name__ == "__main__":

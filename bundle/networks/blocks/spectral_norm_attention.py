@@ -27,11 +27,11 @@ class SpectralNormAttention(nn.Module):
         rank: number of singular directions; 1 is the paper's default, 2 was the best in its Fig. 4.
         combine: ``"multiply"`` (the paper) or ``"add"`` (the authors' released code).
         preserve_mean: scale the weights to a mean of 1.
-        num_iterations: steps of the power iteration.
+        num_squarings: of the power iteration, ``2 ** num_squarings`` steps.
         exact: full decomposition instead of the power iteration, see :py:func:`low_rank_approximation`.
 
     Raises:
-        ValueError: When ``rank`` or ``num_iterations`` is below 1, or ``combine`` is unknown.
+        ValueError: When ``rank`` or ``num_squarings`` is below 1, or ``combine`` is unknown.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class SpectralNormAttention(nn.Module):
         rank: int = 1,
         combine: str = "multiply",
         preserve_mean: bool = True,
-        num_iterations: int = 10,
+        num_squarings: int = 8,
         exact: bool = False,
     ) -> None:
         super().__init__()
-        if rank < 1 or num_iterations < 1:
-            raise ValueError(f"rank and num_iterations must be at least 1, got {rank} and {num_iterations}.")
+        if rank < 1 or num_squarings < 1:
+            raise ValueError(f"rank and num_squarings must be at least 1, got {rank} and {num_squarings}.")
         if combine not in ("multiply", "add"):
             raise ValueError(f"combine must be 'multiply' or 'add', got '{combine}'.")
         self.rank, self.combine, self.preserve_mean = rank, combine, preserve_mean
-        self.num_iterations, self.exact = num_iterations, exact
+        self.num_squarings, self.exact = num_squarings, exact
 
     def attention(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -62,7 +62,7 @@ class SpectralNormAttention(nn.Module):
             ``preserve_mean``. A constant map and a zero map give equal weights.
         """
         matrix = x.mean(dim=1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)  # (B, H, W)
-        low_rank = low_rank_approximation(matrix, self.rank, self.num_iterations, self.exact)
+        low_rank = low_rank_approximation(matrix, self.rank, self.num_squarings, self.exact)
         weights = torch.softmax(low_rank.flatten(1), dim=1).view_as(matrix).unsqueeze(1)
         return weights * (x.shape[2] * x.shape[3]) if self.preserve_mean else weights
 
