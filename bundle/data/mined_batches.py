@@ -19,7 +19,8 @@ class MinedFirstBatchSampler(Sampler[list[int]]):
 
     For the split of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958), Sec. 2.2, where the two come from
     different sets. An epoch goes once through the mined samples, each in one batch, and takes as many of the others as
-    that needs, other ones in every epoch. Each process of a distributed run yields its own share of the batches.
+    that needs, other ones in every epoch that :py:meth:`set_epoch` tells of. Each process of a distributed run yields
+    its own share of the batches.
 
     Args:
         mined: whether each sample of the data set is to be mined.
@@ -47,9 +48,12 @@ class MinedFirstBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return len(self.head) // self.num_mined // idist.get_world_size()
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, as PyTorch's ``DistributedSampler`` has it."""
+        self.epoch = epoch
+
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)  # the same in every process
-        self.epoch += 1
         head = self.head[torch.randperm(len(self.head), generator=generator)].tolist()
         rest: list[int] = []
         batches = len(self) * idist.get_world_size()

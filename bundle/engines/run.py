@@ -45,7 +45,8 @@ def prepare_run(
 
     Args:
         output_dir: created where it does not exist.
-        seed: of Python, NumPy and PyTorch, which then use deterministic algorithms; ``None`` leaves them alone.
+        seed: of Python, NumPy and PyTorch, and cuDNN takes its deterministic kernels; ``None`` leaves them alone. Other
+            kernels of a GPU, such as the gradient of bilinear upsampling, may still sum in any order.
         debug: print errors with their traceback instead.
         backend: of several processes, see :py:func:`bundle.distributed.start_processes`.
         keep_memory: see :py:func:`bundle.engines.memory.keep_freed_memory`.

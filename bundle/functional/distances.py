@@ -44,7 +44,7 @@ def euclidean_distances(patches: torch.Tensor, centers: torch.Tensor) -> torch.T
     A distance of exactly 0 is returned as ``1e-6``, where the square root still has a finite gradient.
 
     Args:
-        patches: patch features, shape ``(..., N, C)``.
+        patches: patch features, shape ``(..., N, C)``, float32 or float64: half precision has no ``1e-12``.
         centers: stored features, shape ``(K, C)``.
 
     Returns:

@@ -61,7 +61,7 @@ def soft_topk_distance(
     scale are constants to the gradient.
 
     Args:
-        patches: patch features, shape ``(..., N, C)``.
+        patches: patch features, shape ``(..., N, C)``; half precision is widened to float32.
         centers: center bank, shape ``(K, C)``.
         k: how many nearest centers count.
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
@@ -91,7 +91,8 @@ def soft_topk_distance(
     if not torch.jit.is_scripting():
         if torch.compiler.is_compiling():
             block = 0  # one block: a graph for any batch size knows no number of blocks
-    rows = patches.reshape(-1, patches.shape[-1])
+    wide = torch.promote_types(patches.dtype, torch.float32)
+    rows, centers = patches.reshape(-1, patches.shape[-1]).to(wide), centers.to(wide)
     if torch.jit.is_scripting():
         out = _forward(rows, centers, k, epsilon, scale, block)[0]
     else:

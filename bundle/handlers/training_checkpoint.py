@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from bundle.data.files import atomic_path
 from bundle.data.images import InMemoryDataset
+from bundle.data.mined_batches import MinedFirstBatchSampler
 
 __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights"]
 
@@ -67,6 +69,9 @@ class EpochSeeder:
 
     def __call__(self, engine: Engine) -> None:
         """Seed for ``engine.state.epoch``."""
+        sampler = getattr(engine.state.dataloader, "batch_sampler", None)
+        if isinstance(sampler, MinedFirstBatchSampler):  # MONAI tells its number to samplers of its own only
+            sampler.set_epoch(engine.state.epoch)
         seed = (self.seed * 1_000_003 + engine.state.epoch) % 2**32
         torch.manual_seed(seed + idist.get_rank())  # dropout differs between processes
         if self.dataset is not None:
@@ -117,6 +122,8 @@ class TrainingCheckpoint:
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, and restore its state when resuming."""
         self.save_dict["trainer"] = engine
+        if getattr(engine, "scaler", None) is not None:  # of the losses in half precision
+            self.save_dict["scaler"] = engine.scaler  # type: ignore[attr-defined]
         if self.resume and self.checkpoint_path.is_file():
             self._load(engine)
         engine.add_event_handler(Events.STARTED, self._keep_best)
@@ -141,7 +148,10 @@ class TrainingCheckpoint:
         if self.evaluator is not None:
             state: Any = self.evaluator.state
             metric = state.metrics.get(state.key_metric_name)
-            if metric is None or (self.best_metric is not None and metric <= self.best_metric):
+            if metric is None:
+                return
+            best = math.nan if self.best_metric is None else self.best_metric
+            if not (math.isnan(best) or metric > best):  # a metric that is not a number is not better
                 return
         elif engine.state.epoch == 0:
             return

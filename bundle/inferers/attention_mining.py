@@ -68,10 +68,10 @@ class AttentionMiningInferer(Inferer):
             ``heatmap`` ``(B, C, h, w)``, the final map, 0..1; ``boxes`` ``(B, C, K, 4)`` as left, upper, right, lower
             edge in pixels of ``inputs``, and their ``scores`` ``(B, C, K)``, best first, 0 for no further box.
         """
-        raw = convert_to_tensor(network(inputs, *args, **kwargs))
+        raw = _at_least_single(network(inputs, *args, **kwargs))
         if self.flip:
-            raw = (raw + convert_to_tensor(network(inputs.flip(-1), *args, **kwargs)).flip(-1)) / 2
-        prior = None if self.prior is None else prior_on_grid(convert_to_tensor(self.prior(inputs)), raw.shape[-2:])
+            raw = (raw + _at_least_single(network(inputs.flip(-1), *args, **kwargs)).flip(-1)) / 2
+        prior = None if self.prior is None else prior_on_grid(_at_least_single(self.prior(inputs)), raw.shape[-2:])
         maps, _, heatmap = mined_heatmaps(raw, self.steps, self.threshold, prior)
         size = (inputs.shape[-2], inputs.shape[-1])
         boxes, scores = boxes_from_heatmaps(heatmap, size, self.box_thresholds, self.upsample)
@@ -82,3 +82,9 @@ class AttentionMiningInferer(Inferer):
             "boxes": boxes,
             "scores": scores,
         }
+
+
+def _at_least_single(maps: Any) -> torch.Tensor:
+    """Return maps in which boxes and ranks do not hang on the half precision of the network."""
+    plain = convert_to_tensor(maps)
+    return plain.to(torch.promote_types(plain.dtype, torch.float32))

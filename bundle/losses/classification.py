@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.losses import FocalLoss
+import torch.nn.functional as F
 from torch import nn
 
 from bundle.functional.targets import balanced_class_weights, multi_hot, positive_class_weights
@@ -58,7 +58,7 @@ class ClassificationLoss(nn.Module):
         elif name == "bce":
             self.loss = nn.BCEWithLogitsLoss(pos_weight=None if targets is None else positive_class_weights(targets))
         else:
-            self.loss = FocalLoss(gamma=gamma, weight=None if targets is None else positive_class_weights(targets))
+            self.loss = _FocalLoss(gamma, None if targets is None else positive_class_weights(targets))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
@@ -70,3 +70,20 @@ class ClassificationLoss(nn.Module):
             the mean loss, a scalar.
         """
         return self.loss(input, multi_hot(target, self.num_classes))
+
+
+class _FocalLoss(nn.BCEWithLogitsLoss):
+    r"""
+    Binary cross entropy times :math:`(1 - p_t)^\gamma`, the weight on the positives alone.
+
+    MONAI's ``FocalLoss`` multiplies the positives and the negatives of a class with its weight, so that a rare class
+    counts more than the others and its own positives no more than before.
+    """
+
+    def __init__(self, gamma: float, positive_weight: torch.Tensor | None) -> None:
+        super().__init__(pos_weight=positive_weight, reduction="none")
+        self.gamma = gamma
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        log_wrong = F.logsigmoid(input * (1 - 2 * target))  # log(1 - p_t)
+        return ((self.gamma * log_wrong).exp() * super().forward(input, target)).mean()

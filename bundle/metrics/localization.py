@@ -88,9 +88,13 @@ def compute_localization_accuracy(
         for each threshold; the accuracy is ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each image, or no image.
+        ValueError: When there is not one list of annotations for each image, or no image, or a bound is for a threshold
+            that is not among ``thresholds``.
     """
     _check(boxes, truths)
+    limits = {float(threshold): bound for threshold, bound in (bounds or {}).items()}  # JSON has words for keys
+    if unknown := sorted(set(limits) - set(thresholds)):
+        raise ValueError(f"bounds must be for thresholds among {list(thresholds)}, got {unknown}.")
     tables = [overlaps(found, truth, kind) for found, truth in zip(boxes, truths, strict=True)]
     ranked = [
         (rank, image) for rank in range(max(map(len, boxes))) for image in range(len(boxes)) if rank < len(boxes[image])
@@ -98,7 +102,7 @@ def compute_localization_accuracy(
     total = sum(map(len, truths))
     results = {}
     for threshold in thresholds:
-        bound = (bounds or {}).get(threshold, float("inf"))
+        bound = limits.get(threshold, float("inf"))
         false = 0
         hit: set[tuple[int, int]] = set()
         for rank, image in ranked:
@@ -209,7 +213,7 @@ def compute_max_box_accuracy(
     Return MaxBoxAcc: the share of images whose box fits, at the heatmap level that is best for all images together.
 
     Choe et al. (CVPR 2020, https://arxiv.org/abs/2001.07437): the box around the largest component above a level. Their
-    MaxBoxAccV2 is the mean over the thresholds.
+    MaxBoxAccV2 means over the thresholds too, but lets the boxes of all components count.
 
     Args:
         heatmaps: values 0..1 on the pixel grid of the annotations, each ``(rows, columns)``.
@@ -251,7 +255,13 @@ def summarize_localization(
     Returns:
         accuracy and false positives by class and threshold and mean IoU by class, under names such as
         ``Mass accuracy at 0.3``; nothing where no result is annotated.
+
+    Raises:
+        ValueError: When a bound is for a class that no image is annotated with.
     """
+    known = {label for found in boxes.values() for label in found}
+    if unknown := sorted(set(bounds or {}) - known):
+        raise ValueError(f"bounds must be for classes among {sorted(known)}, got {unknown}.")
     figures: dict[str, Any] = {}
     classes = dict.fromkeys(label for r in results for label in boxes.get(r.source.name, {}))
     for label in classes:

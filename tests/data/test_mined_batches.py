@@ -16,6 +16,8 @@ class TestMinedFirstBatchSampler(unittest.TestCase):
         self.assertEqual(sorted(i for b in batches for i in b[:2]), list(range(0, 40, 5)))
         self.assertTrue(all(not mined[i] for b in batches for i in b[2:]))
         self.assertEqual({len(b) for b in batches}, {8})
+        self.assertEqual(batches, list(sampler))
+        sampler.set_epoch(1)
         self.assertNotEqual(batches, list(sampler))  # another order in the next epoch
         self.assertEqual(batches, list(MinedFirstBatchSampler(mined, 8, 2, seed=3)))
 

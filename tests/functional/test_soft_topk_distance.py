@@ -48,6 +48,16 @@ class TestCostScale(unittest.TestCase):
 
 
 class TestSoftTopKDistance(unittest.TestCase):
+    def test_half_precision_is_widened(self):
+        patches, centers = (x.half() for x in _features())
+        patches[0, 0] = centers[0]  # a distance of 0, whose root has no gradient
+        for epsilon in (0.0, 0.1):
+            x = patches.clone().requires_grad_()
+            out = soft_topk_distance(x, centers, 3, epsilon)
+            torch.testing.assert_close(out, soft_topk_distance(patches.float(), centers.float(), 3, epsilon))
+            out.sum().backward()
+            self.assertTrue(x.grad.isfinite().all())
+
     def test_hand_computed_value(self):
         # distances 3, 4 and 5; the hard two smallest sum to 7; k = K is the plain sum
         patches, centers = torch.zeros(1, 1, 2), torch.tensor([[3.0, 0.0], [0.0, 4.0], [3.0, 4.0]])

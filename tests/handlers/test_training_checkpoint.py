@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 import tempfile
 import unittest
 from pathlib import Path
@@ -10,7 +11,9 @@ from types import SimpleNamespace
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.utils.data import DataLoader
 
+from bundle.data import MinedFirstBatchSampler
 from bundle.handlers import EpochSeeder, TrainingCheckpoint
 from bundle.handlers.training_checkpoint import save_atomically
 
@@ -66,6 +69,21 @@ class TestTrainingCheckpoint(CheckpointTestCase):
         network = self.run_epochs(5, [0, 0, 0, 0, 0.3, 0.95], resume=True)
         self.assertEqual((network.weight.item(), self.best_weight()), (5, 5))
 
+    def test_a_metric_that_is_no_number_replaces_nothing(self):
+        self.run_epochs(4, [0.1, 0.9, math.nan, 0.1, 0.8])
+        self.assertEqual(self.best_weight(), 1)
+        self.run_epochs(3, [math.nan, math.nan, 0.1, 0.05])
+        self.assertEqual(self.best_weight(), 2)
+
+    def test_the_scale_of_losses_in_half_precision_is_kept(self):
+        engines = [Engine(lambda *_: None) for _ in range(2)]
+        for engine, scale, resume in zip(engines, (8.0, 2.0), (False, True), strict=True):
+            engine.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            engine.state.max_epochs = 1
+            TrainingCheckpoint(self.checkpoint, self.best, {"network": nn.Identity()}, resume=resume).attach(engine)
+            engine.run([0], max_epochs=1)
+        self.assertEqual(engines[1].scaler.get_scale(), 8.0)
+
     def test_without_resume_it_starts_anew(self):
         self.run_epochs(2, [0.1, 0.9, 0.2])
         self.assertEqual(self.run_epochs(1, [0.1, 0.2]).weight.item(), 1)
@@ -118,6 +136,21 @@ class TestEpochSeeder(unittest.TestCase):
         self.assertEqual(len(set(whole)), 3)
         self.assertEqual(self.draws(0, 1), whole[1:])
         self.assertNotEqual(self.draws(1, 0), whole)
+
+    def test_mined_batches_are_the_same_wherever_the_run_began(self):
+        def epochs(start: int) -> list:
+            batches = []
+            engine = Engine(lambda _, batch: batches.append(batch.tolist()))
+            EpochSeeder(0).attach(engine)
+            sampler = MinedFirstBatchSampler([i % 4 == 0 for i in range(40)], 4, 1)
+            loader = DataLoader(torch.arange(40), batch_sampler=sampler)
+            engine.load_state_dict({"epoch_length": len(loader), "max_epochs": 3, "epoch": start})
+            engine.run(loader)
+            return batches
+
+        whole = epochs(0)
+        self.assertNotEqual(whole[:10], whole[10:20])
+        self.assertEqual(epochs(1), whole[10:])
 
 
 if __name__ == "__main__":

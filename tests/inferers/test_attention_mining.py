@@ -27,6 +27,15 @@ class TestAttentionMiningInferer(unittest.TestCase):
         self.image[0, 0, 4:12, 4:12] = 3.0
         self.image[0, 0, 20:28, 32:44] = 1.0
 
+    def test_half_precision_of_the_network_does_not_reach_the_figures(self):
+        class Half(nn.Module):
+            def forward(self, x):
+                return torch.stack([x[:, 0] * 0 + logit for logit in (9.0, 10.0)], dim=1).half()
+
+        out = AttentionMiningInferer(steps=1)(self.image, Half())
+        self.assertEqual({value.dtype for value in out.values()}, {torch.float32})
+        self.assertLess(out["probability"][0, 0], out["probability"][0, 1])
+
     def test_one_pass_gives_everything(self):
         net = CountingNet()
         out = AttentionMiningInferer(steps=3, upsample=1)(self.image, net)

@@ -25,6 +25,12 @@ class TestClassificationLoss(unittest.TestCase):
             ClassificationLoss("focal", 3, gamma=0.0)(LOGITS, target), ClassificationLoss("bce", 3)(LOGITS, target)
         )
 
+    def test_weighted_focal_without_gamma_is_weighted_bce(self):
+        items = [{"label": [int(i == 0), int(i < 50)]} for i in range(100)]
+        losses = [ClassificationLoss(name, 2, items, gamma=0.0) for name in ("focal", "bce")]
+        for target in (torch.tensor([[0, 1]]), torch.tensor([[1, 0]]), torch.tensor([[0.3, 0.7]])):
+            torch.testing.assert_close(*(loss(LOGITS[:1, :2], target) for loss in losses))
+
     def test_cross_entropy_takes_numbers_rows_and_mixtures(self):
         loss = ClassificationLoss("cross_entropy", 3, items=[{"label": y} for y in (0, 1, 2, 2)], label_smoothing=0.1)
         by_number = loss(LOGITS, torch.tensor([2, 0]))

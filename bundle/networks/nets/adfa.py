@@ -122,6 +122,8 @@ class PatchDescriptor(nn.Module):
     def _kept_feature_weight(self) -> torch.Tensor:
         # wide features make this product as expensive as an image, so inference keeps it until a factor changes
         weight, matrix = self.projection.weight, self.feature_matrix
+        if torch.is_grad_enabled():
+            self._kept = None  # fused optimizers change a weight and leave its version
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference() or matrix.is_inference():
             return weight[:, :-2, 0, 0] @ matrix
         state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in (weight, matrix)]

@@ -52,11 +52,12 @@ class TestPatchDescriptor(unittest.TestCase):
             lambda: descriptor.whiten(torch.ones(4), torch.eye(4) + 0.3),
             lambda: descriptor.load_state_dict({k: v + 0.5 for k, v in descriptor.state_dict().items()}),
             lambda: torch.optim.SGD(descriptor.parameters(), 1.0).step(),
+            lambda: torch.optim.AdamW(descriptor.parameters(), 0.1, fused=True).step(),
         )
         for change in changes:
             with torch.no_grad():
                 descriptor(maps)
-            descriptor.projection.weight.grad = torch.ones_like(descriptor.projection.weight)
+            descriptor(maps).sum().backward()
             change()
             expected = descriptor(maps).detach()  # with gradients, so nothing is kept
             for guard in (torch.no_grad(), torch.inference_mode()):
