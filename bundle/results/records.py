@@ -73,7 +73,7 @@ class ImageResult:
         label: ground truth where known: 0 normal, 1 abnormal.
         label_scores: probability per finding, 0..1.
         anomaly_score: larger is more abnormal; no upper limit.
-        p_value: split-conformal p-value of the anomaly score among normal images, (0, 1].
+        p_value: conformal p-value of the anomaly score among normal images, (0, 1]; approximate after a refit.
         abnormal: verdict at the saved threshold, ``None`` without one.
         heatmap: float32, shape ``(rows, columns)`` of the source frame.
         boxes: findings with a place, best first.
