@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ignite engines beyond MONAI's own."""
 
-from bundle.engines.run import prepare_run, run_to_end
+from bundle.engines.run import prepare_run, run_to_end, written_settings
 
-__all__ = ["prepare_run", "run_to_end"]
+__all__ = ["prepare_run", "run_to_end", "written_settings"]

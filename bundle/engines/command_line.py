@@ -57,6 +57,11 @@ class CommandLine:
         for flag in self.flags:
             _check_key(flag.lstrip("+"), content, known)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what the run is set to, as it is written, by top-level key and by flag."""
+        flags = {name: _value(text) for name, text in self.flags.items()}
+        return {**ConfigParser.load_config_files(list(self.layers)), **self.arguments, **flags}
+
     def origin(self, key: str) -> str:
         """
         Return what a key's value comes from: ``the command line``, a configuration's path, or nothing.
@@ -109,6 +114,14 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         if _FLAG.match(word):
             name, sign, value = word.lstrip("-").partition("=")
             yield name.replace("-", "_"), value if sign or following.startswith("-") else following
+
+
+def _value(text: str) -> Any:
+    """Return a flag's text as a configuration file would hold it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _words(value: Any) -> list[str]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
+from typing import Any
 
 import ignite.distributed as idist
 import monai
@@ -29,6 +30,12 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 _MONAI = Path(monai.__file__).parent
 # what reads and builds a configuration; "<string>" is the text of an expression
 _CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<string>")
+# settings that may differ when a run is continued: places, whose content is compared, and the way a run goes
+_WITHOUT_EFFECT = frozenset(
+    "args_file config_file meta_file logging_file run_id init_id final_id workflow workflow_type tracking bundle_root "
+    "input dataset_dir output_dir model_dir ckpt_path calibration_path labels_csv exported resume secret debug "
+    "progress_bar num_workers keep_memory allow_outside".split()
+)
 _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 
@@ -73,6 +80,18 @@ def prepare_run(
         raise OSError(f"output_dir '{output_dir}' cannot be written: {error.strerror}.") from None
     if seed is not None:
         set_determinism(seed=seed)
+
+
+def written_settings() -> dict[str, Any]:
+    """
+    Return the settings of this run that its results hang on, as they are written, by top-level key and by flag.
+
+    Left out are places and what only changes how a run goes; nothing is returned outside of
+    ``python -m monai.bundle run``.
+    """
+    command_line = _command_line()
+    settings = command_line.settings() if command_line else {}
+    return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
 
 
 def run_to_end(trainer: Trainer) -> None:

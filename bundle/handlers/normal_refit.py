@@ -35,10 +35,10 @@ class NormalRefit:
     Training holds normals back to choose its step. Neither the whitening nor the centers have a gradient, so once the
     step is chosen both are estimated again from all normals: a third more images where there are few.
 
-    No normal is left then to calibrate on, so each fold is scored by whitening and centers of the other folds, and these
-    scores of all normals are the calibration. The false-alarm rate is then approximate: a new image is scored by the
-    network of all normals, where cross-conformal prediction (Vovk, 2015) would score it by that of every fold, and the
-    projection behind the whitening has been trained on most of these images.
+    No normal is left then to calibrate on, so each fold is scored by whitening and centers of the other folds, and
+    these scores of all normals are the calibration. The false-alarm rate is then approximate: a new image is scored by
+    the network of all normals, where cross-conformal prediction (Vovk, 2015) would score it by that of every fold, and
+    the projection behind the whitening has been trained on most of these images.
 
     Args:
         network: un-wrapped :py:class:`bundle.networks.nets.ADFA` with the weights to start from.

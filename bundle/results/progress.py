@@ -37,6 +37,7 @@ class Progress:
             which nothing can be resumed from.
         resume: continue from ``folder`` where it holds a run.
         settings: what must be as it was for a run to be continued, in words and numbers by name.
+        written: more of them, see :py:func:`bundle.engines.written_settings`.
         secret: key of the pseudonyms; ``None`` draws one, which a resumed run takes over.
 
     Attributes:
@@ -58,6 +59,7 @@ class Progress:
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
         secret: str | None = None,
+        written: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(resume, bool):  # the command line takes `false` for a word, which would count as true
             raise ValueError(f"resume must be True or False, spelled so, got '{resume}'.")
@@ -66,12 +68,12 @@ class Progress:
         if not self._kept:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._state_file = self.folder / "state.json"
-        self._settings = {name: _words(value) for name, value in (settings or {}).items()}
-        state = self._state(resume)
+        self._settings = {name: _words(value) for name, value in {**(written or {}), **(settings or {})}.items()}
+        state = self._state(resume, secret)
         with writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.done: int = state["done"]
-        self.secret: str = state["secret"] if secret is None else secret
+        self.secret: str = state["secret"]
         self._items: str | None = state["items"]
         self.records, self.pictures, self.failures = (
             Spool(self.folder / f"{name}.jsonl", state["sizes"][name]) for name in _SPOOLS
@@ -128,9 +130,9 @@ class Progress:
             getattr(self, name).close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _state(self, resume: bool) -> dict[str, Any]:
+    def _state(self, resume: bool, secret: str | None) -> dict[str, Any]:
         """Return the state to continue from, that of a run at its start if there is none."""
-        fresh: dict[str, Any] = {"done": 0, "items": None, "secret": secrets.token_hex(16), "counts": {}}
+        fresh: dict[str, Any] = {"done": 0, "items": None, "secret": secret or secrets.token_hex(16), "counts": {}}
         fresh["sizes"] = dict.fromkeys(_SPOOLS, 0)
         if not self._state_file.is_file():
             return fresh
@@ -150,6 +152,8 @@ class Progress:
                     f"cannot resume: {name} was {old} and is {new}; "
                     "set it as it was, or start again with --resume False."
                 )
+        if secret not in (None, state["secret"]):
+            raise ValueError("cannot resume: secret is another; set it as it was, or start again with --resume False.")
         return state
 
 

@@ -36,6 +36,13 @@ class TestCommandLine(unittest.TestCase):
     def check(self, *flags: str) -> None:
         CommandLine(["--args_file", self.args, *flags]).check()
 
+    def test_settings_are_those_of_the_files_and_then_of_the_flags(self):
+        flags = ["--batch_size", "8", "--train::loss=y", "--name", "[a"]
+        settings = CommandLine(["--args_file", self.args, *flags]).settings()
+        self.assertEqual(settings["batch_size"], 8)
+        self.assertEqual(settings["loader"]["batch_size"], "@batch_size")
+        self.assertEqual((settings["train::loss"], settings["name"]), ("y", "[a"))
+
     def test_known_flags_pass(self):
         self.check(
             "--batch_size", "5", "--run_id=run", "--train::handlers::0::interval", "-1", "--workflow_type", "train"

@@ -65,6 +65,10 @@ class TestProgress(unittest.TestCase):
         self.begun()
         with self.assertRaisesRegex(ValueError, "cannot resume: batch_size was 2 and is 5; set it as it was"):
             Progress(self.folder, resume=True, settings={"batch_size": 5})
+        with self.assertRaisesRegex(ValueError, "cannot resume: top_fraction was None and is 0.1; set it as it was"):
+            Progress(self.folder, resume=True, settings={"batch_size": 2}, written={"top_fraction": 0.1})
+        with self.assertRaisesRegex(ValueError, "cannot resume: secret is another"):
+            Progress(self.folder, resume=True, settings={"batch_size": 2}, secret="other")
         with self.assertRaisesRegex(ValueError, "cannot resume: the images are not those"):
             Progress(self.folder, resume=True, settings={"batch_size": 2}).remaining(ITEMS[1:])
         with self.assertRaisesRegex(ValueError, "resume must be True or False, spelled so, got 'false'"):
