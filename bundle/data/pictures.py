@@ -27,8 +27,7 @@ def picture_frames(path: Path, limits: Limits) -> int:
     """
     with Image.open(path) as image:
         frames = getattr(image, "n_frames", 1)
-        deep = image.mode == "F" or image.mode.startswith("I")
-        limits.check(image.width * image.height * len(image.getbands()) * (4 if deep else 1), frames)
+        limits.check(image.width * image.height * len(image.getbands()) * (4 if _is_deep(image) else 1), frames)
     return frames
 
 
@@ -48,13 +47,15 @@ def read_picture(path: Path, frame: int) -> tuple[np.ndarray, dict]:
     """
     with Image.open(path) as image:
         image.seek(frame)
+        # TIFF 6.0, PhotometricInterpretation: 0 is WhiteIsZero, which Pillow turns for up to 8 bits only
+        negative = _is_deep(image) and getattr(image, "tag_v2", {}).get(262) == 0
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("1", "LA", "La"):
             upright = upright.convert("L")
-        elif upright.mode not in ("L", "F", "RGB") and not upright.mode.startswith("I"):
+        elif upright.mode not in ("L", "RGB") and not _is_deep(upright):
             upright = upright.convert("RGB")  # palettes, alpha, CMYK, YCbCr
         array = np.asarray(upright)
-    values = scaled_to_unit(array)
+    values = 1 - scaled_to_unit(array) if negative else scaled_to_unit(array)
     values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
     return values, {"decoder": f"pillow {Image.__version__}"}
 
@@ -70,7 +71,12 @@ def scaled_to_unit(array: np.ndarray) -> np.ndarray:
         >>> scaled_to_unit(np.array([0, 255], dtype=np.uint8)).tolist(), scaled_to_unit(np.array([-3, 1])).tolist()
         ([0.0, 1.0], [0.0, 1.0])
     """
-    if array.dtype in (np.uint8, np.uint16):
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:  # in either byte order
         return array.astype(np.float32) / np.iinfo(array.dtype).max
     low, high = float(array.min()), float(array.max())
     return ((array - np.float64(low)) / (high - low or 1)).astype(np.float32)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether a gray picture has more than 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")

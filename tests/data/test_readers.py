@@ -91,6 +91,26 @@ class TestRadiologyReader(unittest.TestCase):
             image = load(self.folder / name)
             torch.testing.assert_close(image[:, 0, 0].as_tensor(), torch.tensor(expected, dtype=torch.float32))
 
+    def test_either_byte_order_keeps_the_full_range(self):
+        pixels = np.array([[0, 13107, 26214]], np.uint16)
+        for order, mark in (("<", b"II"), (">", b"MM")):
+            swapped = pixels.astype(f"{order}u2")
+            Image.fromarray(swapped).save(self.folder / "film.tif")
+            self.assertTrue((self.folder / "film.tif").read_bytes().startswith(mark))
+            affine, header = planar_affine(np.ones(2)), nibabel.Nifti1Header(endianness=order)
+            header.set_data_dtype(swapped.dtype)
+            nibabel.Nifti1Image(swapped[..., None], affine, header).to_filename(self.folder / "film.nii")
+            for name in ("film.tif", "film.nii"):
+                with self.subTest(name, order=order):
+                    np.testing.assert_allclose(load(self.folder / name)[0].numpy(), [[0, 0.2, 0.4]], rtol=1e-6)
+
+    def test_white_is_zero_at_every_depth(self):
+        # Pillow's writer turns the stored values of 8 bits for this tag, so that they show as they were, and no others
+        for dtype, white, shown in ((np.uint8, 255, [0, 1]), (np.uint16, 65535, [1, 0]), (np.float32, 1, [1, 0])):
+            with self.subTest(dtype.__name__):
+                Image.fromarray(np.array([[0, white]], dtype)).save(self.folder / "film.tif", tiffinfo={262: 0})
+                np.testing.assert_array_equal(load(self.folder / "film.tif")[0, 0].numpy(), shown)
+
     def test_exif_orientation_is_applied(self):
         exif = Image.Exif()
         exif[0x0112] = 6  # the camera lay on its side
