@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["relative_source", "safe_name"]
+__all__ = ["plain_text", "relative_source", "safe_name"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices under Windows
@@ -40,6 +40,22 @@ def safe_name(key: str) -> str:
         return name
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{name or 'image'}-{digest}"
+
+
+def plain_text(text: str) -> str:
+    r"""
+    Return text that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes an escape.
+
+    Names that differ in such bytes stay different.
+
+    Args:
+        text: as Python gives a file name, such a byte as a lone surrogate.
+
+    Example:
+        >>> plain_text("M\udcfcller.png")
+        'M\\udcfcller.png'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def relative_source(source: str | os.PathLike, root: str | os.PathLike | None) -> str:

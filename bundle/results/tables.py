@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.files import atomic_path
-from bundle.results.files import relative_source
+from bundle.results.files import plain_text, relative_source
 from bundle.results.records import NOTICE, Algorithm, ImageResult
 
 __all__ = [
@@ -198,9 +198,11 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return Python numbers for NumPy's and torch's, ``None`` for what JSON cannot say (NaN, infinity)."""
+    """Return Python numbers for NumPy's and torch's, text of UTF-8, ``None`` for what JSON cannot say (NaN)."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {plain_text(str(name)): _plain(item) for name, item in value.items()}
+    if isinstance(value, str):
+        return plain_text(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):  # also a zero-dimensional tensor

@@ -17,7 +17,7 @@ from typing import Any
 
 from bundle.data.files import CannotWriteError
 from bundle.data.readers import file_format
-from bundle.results.files import relative_source, safe_name
+from bundle.results.files import plain_text, relative_source, safe_name
 from bundle.results.overlays import check_heat_range, write_overlay
 from bundle.results.progress import Progress
 from bundle.results.records import Algorithm, ImageResult, NotWrittenError
@@ -144,10 +144,10 @@ class ResultsWriter:
         full, name = os.fspath(source), relative_source(source, self.input_root)
         for path in (full, os.path.abspath(full)):
             reason = reason.replace(path, name)
-        reason = " ".join(reason.split())[:300]
-        if (name, reason) not in self._failures:
-            self._failures[(name, reason)] = None
-            self.progress.failures.append((name, reason))
+        failure = plain_text(name), plain_text(" ".join(reason.split())[:300])
+        if failure not in self._failures:
+            self._failures[failure] = None
+            self.progress.failures.append(failure)
 
     def close(
         self,

@@ -69,6 +69,19 @@ class TestResultsWriter(unittest.TestCase):
         for path in ("report.html", "predictions.json", "predictions.csv"):
             self.assertNotIn(str(self.folder), (self.out / path).read_text())
 
+    def test_file_names_that_are_no_utf8(self):
+        umlaut, accent = (os.fsdecode(b"M" + byte + b"ller.png") for byte in (b"\xfc", b"\xe9"))
+        folder = self.folder / "in"
+        with ResultsWriter(self.out, ("csv", "json", "report", "overlay"), input_root=folder) as writer:
+            writer.add(some_result(self.folder, source=folder / umlaut, key=umlaut))
+            for name in (umlaut, accent):
+                writer.fail(folder / name, f"{folder / name}: cut off")
+        self.assertEqual([row[0] for row in self.failures()], [r"M\udcfcller.png", r"M\udce9ller.png"])
+        (image,) = json.loads((self.out / "predictions.json").read_text(encoding="utf-8"))["images"]
+        self.assertEqual((image["source"], image["key"]), (r"M\udcfcller.png",) * 2)
+        for table in ("predictions.csv", "report.html"):
+            self.assertIn(r"M\udcfcller.png", (self.out / table).read_text(encoding="utf-8"))
+
     def test_one_note_is_one_sentence(self):
         with ResultsWriter(self.out, ("report",), notes="Synthetic images.") as writer:
             writer.add(some_result(self.folder))
