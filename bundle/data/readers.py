@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,6 @@ import numpy as np
 from monai.config import PathLike
 from monai.data.image_reader import ImageReader
 from monai.utils import SpaceKeys, ensure_tuple
-from pydicom.config import disable_value_validation
 
 from bundle.data.dicom_decoders import decode_frame
 from bundle.data.dicom_files import (
@@ -33,6 +30,7 @@ from bundle.data.dicom_pixels import GRAY, display_values
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.limits import Limits
 from bundle.data.pictures import picture_frames, read_picture
+from bundle.data.quiet import quiet_dicom
 from bundle.data.volumes import read_volume, volume_frames
 
 __all__ = ["RadiologyReader", "count_frames", "file_format", "one_line_errors", "planar_affine", "split_frame"]
@@ -263,11 +261,8 @@ def planar_affine(spacing: np.ndarray) -> np.ndarray:
 @contextmanager
 def one_line_errors(path: Path) -> Iterator[None]:
     """Name the file in every refusal, turn any other failure into one, and keep the file's text out of the logs."""
-    logger = logging.getLogger("pydicom")
-    was_disabled, logger.disabled = logger.disabled, True
     try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
+        with quiet_dicom():
             yield
     except (UnreadableImageError, SkippedFileError) as error:
         raise type(error)(f"{path.name}: {error}") from None
@@ -276,8 +271,6 @@ def one_line_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         kind = type(error).__name__
         raise UnreadableImageError(f"{path.name}: the file must be whole, reading ended in {kind}.") from None
-    finally:
-        logger.disabled = was_disabled
 
 
 def _with_channels(values: np.ndarray, channels: int | None) -> np.ndarray:

@@ -11,7 +11,8 @@ from highdicom.sc import SCImage
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from bundle.results.dicom_source import MANUFACTURER, DicomSource, quiet_dicom, save_dicom_result
+from bundle.data.quiet import quiet_dicom
+from bundle.results.dicom_source import MANUFACTURER, DicomSource, save_dicom_result
 from bundle.results.overlays import overlay_picture
 from bundle.results.records import NOTICE, ImageResult, NotWrittenError
 

@@ -10,7 +10,8 @@ import numpy as np
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 
-from bundle.results.dicom_source import DicomSource, quiet_dicom, save_dicom_result
+from bundle.data.quiet import quiet_dicom
+from bundle.results.dicom_source import DicomSource, save_dicom_result
 from bundle.results.overlays import check_heat_range
 from bundle.results.records import ImageResult, NotWrittenError
 

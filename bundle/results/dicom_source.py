@@ -4,19 +4,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
@@ -25,9 +20,10 @@ from pydicom.valuerep import DA, TM
 from bundle.data.dicom_files import frame_count, open_dicom
 from bundle.data.files import atomic_path
 from bundle.data.limits import Limits
+from bundle.data.quiet import quiet_dicom
 from bundle.results.records import Algorithm, NotWrittenError
 
-__all__ = ["DicomSource", "finding_code", "load_source", "private_code", "quiet_dicom", "save_dicom_result"]
+__all__ = ["DicomSource", "finding_code", "load_source", "private_code", "save_dicom_result"]
 
 MANUFACTURER = "attention-imaging-bundle"
 NOT_FOR_DIAGNOSIS = "research use only, not for diagnosis"
@@ -137,19 +133,20 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
     Raises:
         NotWrittenError: When the file lacks a UID that a result must refer to.
     """
-    dataset = open_dicom(Path(path), Limits(), header_only=True)
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not dataset.get(keyword):
-            raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
-    for keyword in _MAY_BE_EMPTY:
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
-    for keyword, kind in _DATES.items():
-        try:
-            kind(str(dataset.get(keyword) or ""))
-        except ValueError:
-            setattr(dataset, keyword, None)
-    return DicomSource(dataset, frame, frame_count(dataset), algorithm, seed)
+    with quiet_dicom():
+        dataset = open_dicom(Path(path), Limits(), header_only=True)
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            if not dataset.get(keyword):
+                raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in dataset:
+                setattr(dataset, keyword, None)
+        for keyword, kind in _DATES.items():
+            try:
+                kind(str(dataset.get(keyword) or ""))
+            except ValueError:
+                setattr(dataset, keyword, None)
+        return DicomSource(dataset, frame, frame_count(dataset), algorithm, seed)
 
 
 def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: str) -> None:
@@ -190,19 +187,3 @@ def private_code(value: str, meaning: str) -> CodedConcept:
         meaning: in words; cut to 64 characters.
     """
     return CodedConcept(re.sub(r"\W+", "_", value).upper()[:16] or "UNNAMED", SCHEME, meaning[:64] or "unnamed")
-
-
-@contextmanager
-def quiet_dicom() -> Iterator[None]:
-    """Keep odd values of a source from stopping a result, and its text out of warnings and logs."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)  # also for their children, which log UIDs
-    try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -28,12 +28,12 @@ from highdicom.sr import (
 )
 from pydicom.sr.codedict import codes
 
+from bundle.data.quiet import quiet_dicom
 from bundle.results.dicom_source import (
     MANUFACTURER,
     DicomSource,
     finding_code,
     private_code,
-    quiet_dicom,
     save_dicom_result,
 )
 from bundle.results.records import Box, ImageResult
