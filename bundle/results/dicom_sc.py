@@ -18,7 +18,15 @@ from bundle.results.records import NOTICE, ImageResult, NotWrittenError
 
 __all__ = ["write_sc"]
 
-_ANY_ORIENTATION = ("L", "F")  # highdicom asks for one; taken out again where the source has none
+_ANY_ORIENTATION = ("L", "F")  # highdicom asks for one and knows no oblique one; the source's takes its place
+
+_COPIED = (
+    "BurnedInAnnotation",
+    # PS3.3 C.7.6.1.1.5: once lossy, always lossy
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 
 
 def write_sc(
@@ -47,8 +55,6 @@ def write_sc(
         raise NotWrittenError(f"a secondary capture needs the image with the source's {shape} pixels, got {got}.")
     picture = overlay_picture(result, heat_range, alpha)
     _draw_notice(picture)
-    orientation = source.dataset.get("PatientOrientation")
-    known = orientation is not None and len(orientation) == 2
     with quiet_dicom():
         capture = SCImage.from_ref_dataset(
             source.dataset,
@@ -56,20 +62,20 @@ def write_sc(
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
-            patient_orientation=tuple(orientation) if known else _ANY_ORIENTATION,
+            patient_orientation=_ANY_ORIENTATION,
             manufacturer=MANUFACTURER,
             **source.identity("SC"),
         )
-        if not known:
-            capture.PatientOrientation = []
+        capture.PatientOrientation = source.dataset.PatientOrientation
         if not source.dataset.get("ImageLaterality"):  # PS3.3 C.7.3.1: one of the two, empty where unknown
             capture.Laterality = source.dataset.get("Laterality", "")
         else:
             capture.ImageLaterality = source.dataset.ImageLaterality
         capture.DerivationDescription = f"Heat and regions found by {source.algorithm.name[:64]}. {NOTICE}"
         capture.SourceImageSequence = [_reference(source)]
-        if source.dataset.get("BurnedInAnnotation"):
-            capture.BurnedInAnnotation = source.dataset.BurnedInAnnotation
+        for keyword in _COPIED:
+            if source.dataset.get(keyword):
+                setattr(capture, keyword, source.dataset[keyword].value)
         save_dicom_result(path, capture, "AI overlay")
 
 

@@ -103,7 +103,7 @@ def _write(
         )
         # highdicom leaves it out, and without a frame of reference it is the only word on which side is which;
         # PS3.3 C.7.6.1 has it empty where unknown
-        segmentation.PatientOrientation = source.dataset.get("PatientOrientation")
+        segmentation.PatientOrientation = source.dataset.PatientOrientation
         # PS3.3 A.51.5: not needed beside a derivation image, and without a slice thickness, which a projection has not,
         # highdicom writes it but does not open it again
         shared = segmentation.SharedFunctionalGroupsSequence[0]

@@ -13,11 +13,13 @@ from typing import Any
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, TM
 
 from bundle.data.dicom_files import frame_count, open_dicom
+from bundle.data.dicom_geometry import pixel_spacing
 from bundle.data.files import atomic_path
 from bundle.data.limits import Limits
 from bundle.data.quiet import quiet_dicom
@@ -42,8 +44,8 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-# highdicom parses them; what is no date in the source is empty in the result
 _DATES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+_SIDE = re.compile("[APRLHF]{1,3}")  # PS3.3 C.7.6.1.1.1
 _CODES = {
     "anomaly": codes.DCM.FocalAbnormality,
     "cardiomegaly": codes.SCT.Cardiomegaly,
@@ -138,15 +140,43 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             if not dataset.get(keyword):
                 raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in dataset:
-                setattr(dataset, keyword, None)
-        for keyword, kind in _DATES.items():
-            try:
-                kind(str(dataset.get(keyword) or ""))
-            except ValueError:
-                setattr(dataset, keyword, None)
+        _decode(dataset)
+        dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: holds the source's text and the words of any label
+        _empty_what_is_not_valid(dataset)
         return DicomSource(dataset, frame, frame_count(dataset), algorithm, seed)
+
+
+def _decode(dataset: Dataset) -> None:
+    """Turn bytes into values and text, and leave out what cannot be: results need little of a header."""
+    for tag in tuple(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:  # of many kinds, for the file may hold anything
+            del dataset[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                _decode(item)
+                item.pop("SpecificCharacterSet", None)  # that of the whole holds for it too
+
+
+def _empty_what_is_not_valid(dataset: Dataset) -> None:
+    """Leave empty what highdicom would refuse, which also adds what must be present though it may be empty."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in dataset or dataset[keyword].VM > 1:
+            setattr(dataset, keyword, None)
+    for keyword, kind in _DATES.items():
+        try:
+            kind(str(dataset.get(keyword) or ""))
+        except ValueError:
+            setattr(dataset, keyword, None)
+    sex = str(dataset.PatientSex or "").strip().upper()
+    dataset.PatientSex = sex if sex in ("M", "F", "O") else None
+    sides = dataset.get("PatientOrientation")
+    if not isinstance(sides, MultiValue) or len(sides) != 2 or not all(map(_SIDE.fullmatch, sides)):
+        dataset.PatientOrientation = None
+    if pixel_spacing(dataset)[1] != "PixelSpacing":
+        dataset.pop("PixelSpacing", None)
 
 
 def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: str) -> None:

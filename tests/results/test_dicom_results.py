@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 from pydicom.uid import generate_uid
 
+from bundle.data.quiet import quiet_dicom
 from bundle.data.readers import RadiologyReader
 from bundle.functional.boxes import boxes_from_heatmaps
 from bundle.results import FORMATS, NOTICE, Algorithm, Box, ImageResult, NotWrittenError, ResultsWriter
@@ -204,6 +205,75 @@ class TestSecondaryCapture(InFolder):
         self.assertEqual((capture.Rows, capture.Columns, capture.PhotometricInterpretation), (60, 80, "RGB"))
         self.assertEqual(capture.SourceImageSequence[0].ReferencedSOPInstanceUID, pydicom.dcmread(path).SOPInstanceUID)
         self.assertIn(NOTICE, capture.DerivationDescription)
+
+
+class TestOddSources(InFolder):
+    """Values that occur and that highdicom refuses cost no result."""
+
+    def results(self, **elements) -> dict[str, pydicom.Dataset]:
+        with quiet_dicom():  # for what pydicom says of them while the test writes them
+            path = self.radiograph(**elements)
+        # numbers of four bytes in six bytes, which pydicom refuses
+        path.write_bytes(path.read_bytes().replace(b"SH\6\0ABCDEF", b"UL\6\0ABCDEF"))
+        out = self.folder / "out"
+        with ResultsWriter(out, ("sr", "seg", "sc"), threshold=0.5, seed=1) as writer:
+            writer.add(some_result(path))
+        found = {kind: out / "dicom" / f"cr.dcm_0_{kind}.dcm" for kind in ("sr", "seg", "heat", "sc")}
+        missing = [kind for kind, file in found.items() if not file.exists()]
+        self.assertEqual(missing, [], (out / "failures.csv").read_text())
+        return {kind: pydicom.dcmread(file) for kind, file in found.items()}
+
+    def test_names_in_any_character_set_stay_right(self):
+        japanese, korean = "Yamada^Tarou=山田^太郎=やまだ^たろう", "Hong^Gildong=洪^吉洞=홍^길동"
+        for characters, name in (
+            (["", "ISO 2022 IR 87"], japanese),
+            (["ISO 2022 IR 6", "ISO 2022 IR 87"], japanese),
+            (["", "ISO 2022 IR 149"], korean),
+            ("GB18030", "Wang^XiaoDong=王^小东"),
+            ("ISO-IR 100", "Müller^Jörg"),  # misspelt
+            ("of our own", "Smith^John"),
+            (None, "Smith^John"),
+        ):
+            with self.subTest(characters):
+                alias = pydicom.Dataset()
+                alias.PatientID, alias.TypeOfPatientID, alias.IssuerOfPatientID = "P-2", "TEXT", name.split("=")[-1]
+                named = {"PatientName": name, "OtherPatientIDsSequence": [alias]}
+                results = self.results(SpecificCharacterSet=characters, **named)
+                for kind, result in results.items():
+                    self.assertEqual((result.PatientName, result.SpecificCharacterSet), (name, "ISO_IR 192"), kind)
+                alias_again = results["seg"].OtherPatientIDsSequence[0]
+                self.assertEqual(alias_again.IssuerOfPatientID, alias.IssuerOfPatientID)
+
+    def test_sex(self):
+        for sex, expected in (("U", ""), ("Unknown", ""), ("m", "M"), (["M", "F"], ""), ("O", "O")):
+            with self.subTest(sex):
+                for result in self.results(PatientSex=sex).values():
+                    self.assertEqual(result.PatientSex or "", expected)
+
+    def test_orientation(self):
+        for sides, expected in ((["X", "Y"], []), (["L"], []), ("LF", []), (["PR", "F"], ["PR", "F"])):
+            with self.subTest(sides):
+                results = self.results(PatientOrientation=sides)
+                for kind in ("seg", "heat", "sc"):
+                    self.assertEqual(list(results[kind].PatientOrientation or []), expected)
+
+    def test_wrong_number_of_values(self):
+        for result in self.results(PixelSpacing=[0.5], PatientName=["Smith^John", "Smith^J"]).values():
+            self.assertEqual(result.PatientName or "", "")
+
+    def test_what_cannot_be_read_is_left_out(self):
+        for result in self.results(Occupation="ABCDEF").values():
+            self.assertNotIn("Occupation", result)
+
+    def test_lossy_stays_lossy(self):
+        lossy = {
+            "LossyImageCompression": "01",
+            "LossyImageCompressionRatio": 12.5,
+            "LossyImageCompressionMethod": "ISO_10918_1",
+        }
+        results = self.results(**lossy)
+        for kind in ("seg", "heat", "sc"):
+            self.assertEqual({keyword: results[kind].get(keyword) for keyword in lossy}, lossy)
 
 
 class TestIdentity(InFolder):
