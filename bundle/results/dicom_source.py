@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -118,8 +119,8 @@ class DicomSource:
         )
 
     def _uid(self, *words: str) -> str:
-        made_by = (self.algorithm.name, self.algorithm.version, self.algorithm.weights_sha256 or "")
-        return generate_uid(entropy_srcs=["\\".join((self.seed, *made_by, *words))])
+        made_by = json.dumps(vars(self.algorithm), sort_keys=True, default=str)
+        return generate_uid(entropy_srcs=["\\".join((self.seed, made_by, *words))])
 
 
 def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed: str) -> DicomSource:

@@ -64,7 +64,8 @@ class ResultsWriter:
         input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
         notes: sentences that a reader of the report must know, or one sentence.
         facts: further facts of the run for the report, by name.
-        seed: the same seed, source and algorithm give the same DICOM UIDs; new ones each time if ``None``.
+        seed: the same seed, source, algorithm, thresholds and range of heat give the same DICOM UIDs; new ones each
+            time if ``None``.
         max_cards: number of images that the report draws at most.
         progress: what an earlier, killed run has done already, and where this one notes its own; nowhere if ``None``.
 
@@ -96,10 +97,12 @@ class ResultsWriter:
         self.algorithm = _algorithm(algorithm, calibration.get("weights_sha256"))
         self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
         self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
-        self.map_threshold = self.threshold if map_threshold is None else map_threshold
+        self.map_threshold = self.threshold if map_threshold is None else _finite(map_threshold)
         self.input_root, self.facts, self.max_cards = input_root, dict(facts or {}), max_cards
         self.notes = [notes] if isinstance(notes, str) else list(notes)
-        self._seed = secrets.token_hex(16) if seed is None else str(seed)
+        # what is written with other settings is another object, and an archive would keep the first one of a UID
+        settings = (self.threshold, self.map_threshold, self.heat_range)
+        self._seed = f"{secrets.token_hex(16) if seed is None else seed} {settings}"
         self.progress = progress or Progress()
         # dictionaries without values are sets that keep their order
         self._failures = dict.fromkeys((file, reason) for file, reason in self.progress.failures)

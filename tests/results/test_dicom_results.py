@@ -277,20 +277,35 @@ class TestOddSources(InFolder):
 
 
 class TestIdentity(InFolder):
-    def uids(self, seed: int | None, name: str, algorithm: Algorithm = ALGORITHM) -> dict[str, str]:
+    def uids(self, name: str, seed: int | None = 1, algorithm: Algorithm = ALGORITHM, **options) -> dict[str, str]:
         path = self.radiograph()
         out = self.folder / name
-        with ResultsWriter(out, ("sr", "seg", "sc"), algorithm=algorithm, threshold=0.5, seed=seed) as writer:
+        options = {"threshold": 0.5, **options}
+        with ResultsWriter(out, ("sr", "seg", "sc"), algorithm=algorithm, seed=seed, **options) as writer:
             writer.add(some_result(path))
         files = sorted((out / "dicom").iterdir())
         self.assertEqual(len(files), 4)
         return {file.name: str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
 
     def test_seed_repeats_uids(self):
-        one, same, other, new = self.uids(1, "a"), self.uids(1, "b"), self.uids(2, "c"), self.uids(None, "d")
-        weights = self.uids(1, "e", Algorithm("trial", "0.1.0", "cd" * 32))
-        self.assertEqual(one, same)
-        self.assertEqual(len({*one.values(), *other.values(), *new.values(), *weights.values()}), 16)
+        same = self.uids("same", map_threshold=np.float32(0.5), heat_range=(0, 1))
+        self.assertEqual(self.uids("one"), same)
+        two = Algorithm("trial", "0.1.0", "ab" * 32, {"k": 3, "cut": 0.5})
+        turned = Algorithm("trial", "0.1.0", "ab" * 32, {"cut": 0.5, "k": 3})
+        self.assertEqual(self.uids("two", algorithm=two), self.uids("turned", algorithm=turned))
+
+    def test_other_settings_give_other_uids(self):
+        found = [
+            self.uids("one"),
+            self.uids("seed", seed=2),
+            self.uids("no_seed", seed=None),
+            self.uids("weights", algorithm=Algorithm("trial", "0.1.0", "cd" * 32, {"k": 3})),
+            self.uids("parameters", algorithm=Algorithm("trial", "0.1.0", "ab" * 32, {"k": 4})),
+            self.uids("threshold", threshold=0.6, map_threshold=0.5),
+            self.uids("map_threshold", map_threshold=0.6),
+            self.uids("heat_range", heat_range=(0, 2)),
+        ]
+        self.assertEqual(len({uid for uids in found for uid in uids.values()}), 4 * len(found))
 
     def test_finding_codes(self):
         self.assertEqual(finding_code("Effusion").scheme_designator, "SCT")
