@@ -113,6 +113,7 @@ class TestResultsHandler(unittest.TestCase):
             engine.run(list(names))
         self.assertEqual([key for key, *_ in writer.added], ["a", "b", "c"])
         self.assertEqual(writer.commits, [1, 2, 3])  # what was not written is not marked as done
+        self.assertIsNone(writer.metrics)  # not closed, so that the run can be resumed
         self.assertEqual(computed[1], ("b", 0))  # computed while the first was being written
         self.assertLessEqual(len(computed), 5)
 
