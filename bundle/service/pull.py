@@ -72,7 +72,8 @@ def pull(settings: Settings, queue: JobQueue, name: str, wanted: Wanted) -> Pull
         how many images there were.
 
     Raises:
-        ValueError: When no source has this name, or neither dates nor a study are given.
+        ValueError: When no source has this name, neither dates nor a study are given, or a node knows no C-FIND or
+            C-MOVE.
         OSError: When the source does not answer, or refuses.
     """
     sources = {source.name: source for source in settings.sources}

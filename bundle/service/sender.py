@@ -33,34 +33,39 @@ def send_job(job: int, settings: Settings, queue: JobQueue) -> None:
     """
     Send what is unsent of a job; afterwards it is done, waits for another try, or is parked.
 
+    Every destination and every result is tried, whatever happened to those before. The job is parked only when nothing
+    is left that a destination may take later.
+
     Args:
         job: number of the job.
         settings: of the service.
         queue: where the job is.
     """
+    refused, again = [], False
     for node in settings.destinations:
         name = f"{node.ae_title}@{node.host}:{node.port}"
-        unsent = {row["file"]: row["uid"] for row in queue.unsent(job, name)}
-        if not unsent:
+        unsent = {settings.state_dir / row["file"]: row["uid"] for row in queue.unsent(job, name)}
+        files = [file for file in unsent if file.is_file()]
+        if len(files) < len(unsent):
+            refused.append(f"{len(unsent) - len(files)} results for {node.ae_title} are no longer on disk.")
+        if not files:
             continue
-        files = [settings.state_dir / file for file in unsent]
-        if missing := [file for file in files if not file.is_file()]:
-            queue.park(job, f"{len(missing)} results are no longer on disk.")
-            return
-        uids = dict(zip(files, unsent.values(), strict=True))
         try:
             for file in send_files(files, node, settings):
-                queue.delivered(uids[file], name)
-        except UnreachableError as error:
+                queue.delivered(unsent[file], name)
+        except OSError as error:  # also of the certificates
             logger.warning("job %d: %s", job, error)
-            queue.postpone(job, settings.retry_seconds)
-            return
+            again = True
         except RefusedResultError as error:
             logger.error("job %d: %s", job, error)
-            queue.park(job, str(error))
-            return
-    queue.finish(job)
-    logger.info("job %d: all results are delivered", job)
+            refused.append(str(error))
+    if again:
+        queue.postpone(job, settings.retry_seconds)
+    elif refused:
+        queue.park(job, " ".join(refused))
+    else:
+        queue.finish(job)
+        logger.info("job %d: all results are delivered", job)
 
 
 def send_files(files: Sequence[Path], node: Node, settings: Settings) -> Iterator[Path]:
@@ -73,31 +78,40 @@ def send_files(files: Sequence[Path], node: Node, settings: Settings) -> Iterato
         settings: AE title and certificates of the caller.
 
     Raises:
-        UnreachableError: When there is no association, it ends early, or the node has no room.
-        RefusedResultError: When the node refuses a file for what it is.
+        UnreachableError: When there is no association, it ends early, or, after all are sent, the node had no room for
+            a file.
+        RefusedResultError: When, after all are sent, the node refused files for what they are, and had room for the
+            others.
     """
     metas = [pydicom.filereader.read_file_meta_info(file) for file in files]
     contexts = sorted({(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas})
     association = associate(node, settings, contexts)
+    refused, no_room = [], []
     try:
         for file in files:
             try:
                 status = association.send_c_store(file)
             except (RuntimeError, ValueError) as error:  # the association is gone, or no context was accepted
-                if association.is_established:
-                    raise RefusedResultError(f"{node.ae_title} does not accept {file.stem}'s kind of object.") from None
-                raise UnreachableError(f"{node.ae_title} ended the association: {type(error).__name__}.") from None
+                if not association.is_established:
+                    raise UnreachableError(f"{node.ae_title} ended the association: {type(error).__name__}.") from None
+                refused.append(f"{node.ae_title} does not accept {file.stem}'s kind of object.")
+                continue
             if "Status" not in status:
                 raise UnreachableError(f"{node.ae_title} ended the association.")
             code = status.Status
             if (code >> 12 in (0xA, 0xC) and code >> 8 != 0xA7) or code in (0x0122, 0x0124, 0x0210):
-                raise RefusedResultError(f"{node.ae_title} refused {file.stem} with status 0x{code:04X}.")
-            if code != 0 and code >> 12 != 0xB:  # warnings are acceptances (PS3.4 B.2.3)
-                raise UnreachableError(f"{node.ae_title} has no room, status 0x{code:04X}.")
-            yield file
+                refused.append(f"{node.ae_title} refused {file.stem} with status 0x{code:04X}.")
+            elif code != 0 and code >> 12 != 0xB:  # warnings are acceptances (PS3.4 B.2.3)
+                no_room.append(f"{node.ae_title} has no room, status 0x{code:04X}.")
+            else:
+                yield file
     finally:
         if association.is_established:
             association.release()
+    if no_room:
+        raise UnreachableError(no_room[0])
+    if refused:
+        raise RefusedResultError(" ".join(refused))
 
 
 def associate(node: Node, settings: Settings, contexts: Sequence[tuple[str, str]]) -> Any:
@@ -111,6 +125,7 @@ def associate(node: Node, settings: Settings, contexts: Sequence[tuple[str, str]
 
     Raises:
         UnreachableError: When the node cannot be reached or rejects the association.
+        RefusedResultError: When the node accepts none of the contexts.
     """
     caller = AE(settings.ae_title)
     caller.connection_timeout, caller.acse_timeout = 10, 30
@@ -120,6 +135,8 @@ def associate(node: Node, settings: Settings, contexts: Sequence[tuple[str, str]
     tls = (_client_context(settings.tls), node.host) if node.tls else None
     association = caller.associate(node.host, node.port, ae_title=node.ae_title, tls_args=tls)
     if not association.is_established:
+        if association.rejected_contexts:  # then pynetdicom has ended the association
+            raise RefusedResultError(f"{node.ae_title} does not accept any of the kinds of object in question.")
         why = "rejected the association" if association.is_rejected else "cannot be reached"
         raise UnreachableError(f"{node.ae_title} {why}.")
     return association

@@ -8,11 +8,13 @@ import tempfile
 import threading
 import time
 import unittest
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
 from bundle.results.dicom_sr import read_boxes_from_sr
 from bundle.service.intake import Intake
@@ -32,13 +34,14 @@ from tests.service.helpers import (
 
 
 class Archive:
-    """A node that keeps headers, and answers with the statuses it is told to."""
+    """A node that keeps headers, and answers with the statuses it is told to; classes: those it takes, or all."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
         self.objects: list[pydicom.Dataset] = []
         self.statuses: list[int] = []
         node = AE("ARCHIVE")
-        node.supported_contexts = AllStoragePresentationContexts
+        every = AllStoragePresentationContexts
+        node.supported_contexts = [c for c in every if classes is None or c.abstract_syntax in classes]
         self.server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self.store)])
         self.node = Node("ARCHIVE", "127.0.0.1", self.server.server_address[1])
 
@@ -158,18 +161,47 @@ class TestWorker(unittest.TestCase):
         with self.assertLogs("bundle.service.sender", "WARNING"):
             send_job(1, away, self.queue)
         self.assertEqual(states(self.queue), ["sending"])
-        self.archive.statuses = [0, 0, 0xA700]
+        self.archive.statuses = [0, 0xA700, 0, 0xC000]
         with self.assertLogs("bundle.service.sender", "WARNING"):
             self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 2))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 5))  # all were tried
         self.archive.statuses = [0, 0xC000]
         with self.assertLogs("bundle.service.sender", "ERROR"):
             self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 3))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 6))
         self.assertIn("ARCHIVE refused", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
         self.queue.retry()
         self.send(1)
         self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 7))  # none was sent twice
+
+    def test_no_destination_and_no_kind_of_object_holds_up_the_others(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        picky = Archive([SecondaryCaptureImageStorage])
+        self.addCleanup(picky.server.shutdown)
+        away = replace(picky.node, port=1)
+        every = replace(self.settings, destinations=(away, picky.node, self.archive.node))
+        with self.assertLogs("bundle.service.sender", "WARNING"):
+            send_job(1, every, self.queue)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 7))
+        self.assertEqual([o.SOPClassUID for o in picky.objects], [SecondaryCaptureImageStorage] * 2)
+        both = replace(self.settings, destinations=(picky.node, self.archive.node))
+        for _ in range(2):  # parked again though none of the objects left is of a kind that is taken
+            with self.assertLogs("bundle.service.sender", "ERROR"):
+                send_job(1, both, self.queue)
+            self.assertEqual(states(self.queue), ["parked"])
+            self.queue.retry()
+        self.assertEqual((len(self.archive.objects), len(picky.objects)), (7, 2))  # none was sent twice
+        self.assertIn("ARCHIVE does not accept", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
+
+    def test_results_that_are_no_longer_on_disk(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.worker.step()
+        next((self.settings.state_dir / "jobs" / "1").rglob("*.dcm")).unlink()
+        self.send(1)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 6))
+        reason = self.queue.rows("SELECT reason FROM jobs")[0]["reason"]
+        self.assertEqual(reason, "1 results for ARCHIVE are no longer on disk.")
 
     def test_running_until_told_to_stop(self):
         self.intake.take(image_file(self.folder / "in", 0), "CR1")
