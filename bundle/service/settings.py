@@ -234,7 +234,8 @@ def _value(slot: Any, value: Any, where: str, folder: Path) -> Any:
         if "None" in str(slot.type):
             return None
         raise ValueError(f"{where} must have a value.")
-    part, many, named = _PARTS.get(slot.name), str(slot.type).startswith("tuple"), "Mapping" in str(slot.type)
+    part = _PARTS.get(slot.name) if slot.type != "bool" else None  # a node is called with tls or without
+    many, named = str(slot.type).startswith("tuple"), "Mapping" in str(slot.type)
     if many and not isinstance(value, list):
         raise ValueError(f"{where} must be a list.")
     if named and not isinstance(value, Mapping):

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bundle.service.settings import Model, Node, Peer, load_settings
+from bundle.service.settings import Model, Node, Peer, Tls, load_settings
 
 GOOD = """
 state_dir: state
@@ -34,12 +34,23 @@ class TestSettings(unittest.TestCase):
         self.assertEqual(settings.peers, (Peer("CR1", "10.0.0.5"),))
         self.assertEqual(settings.quiet_seconds, 5)
 
+    def test_tls_of_this_node_and_of_those_it_calls(self):
+        settings, folder = self.load(
+            GOOD.replace("port: 4242", "port: 4242, tls: true")
+            + "tls: {certificate: c.pem, key: k.pem}\n"
+            + "sources: [{name: pacs, ae_title: ARCHIVE, host: a, port: 1, tls: true}, {name: web, url: 'https://a'}]\n"
+        )
+        self.assertEqual(settings.tls, Tls(folder.resolve() / "c.pem", folder.resolve() / "k.pem"))
+        self.assertEqual([node.tls for node in (*settings.destinations, *settings.sources)], [True, True, False])
+
     def test_refused(self):
         for change, message in (
             ("porrt: 1", "'porrt' is unknown, known are state_dir"),
             ("port: eleven", "port must be of type int, got 'eleven'"),
             ("peers: {}", "peers must be a list"),
             ("tls: {certificate: a}", "tls: 'key' is missing"),
+            ("destinations: [{ae_title: A, host: a, port: 1, tls: {key: k}}]", r"\[0\]: tls must be of type bool, got"),
+            ("tls: true", "tls: a mapping is needed, got bool"),
             ("ae_title: WAY_TOO_LONG_A_TITLE", "1 to 16 characters and no backslash, got 'WAY_TOO_LONG_A_TITLE'"),
             ("models: []", "models must name at least one workflow"),
             ("models: [{name: a/b, args_file: x}]", "unique letters, digits and _, got 'a/b'"),
