@@ -117,13 +117,16 @@ class Intake:
         target = self._images / name
         target.parent.mkdir(exist_ok=True)
         partial = self.partial / f"{digest}-{os.urandom(4).hex()}"
-        if path.parent == self.partial:
-            os.link(path, partial)  # whoever wrote it here only removes its name
-        else:
-            shutil.copyfile(path, partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        try:
+            if path.parent == self.partial:
+                os.link(path, partial)  # whoever wrote it here only removes its name
+            else:
+                shutil.copyfile(path, partial)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -39,12 +39,14 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     intake = Intake(settings, open_queue(settings))
     listener = Listener(settings, intake)
     listener.start()
-    if settings.watch is not None:
-        from bundle.service.watch import watch_folder
+    try:
+        if settings.watch is not None:
+            from bundle.service.watch import watch_folder
 
-        watch_folder(settings.watch, intake, settings.quiet_seconds, stop)
-    stop.wait()
-    listener.stop()
+            watch_folder(settings.watch, intake, settings.quiet_seconds, stop)
+        stop.wait()
+    finally:
+        listener.stop()  # or its callers would keep the process from ending after an error
 
 
 def work(settings: Settings, stop: threading.Event) -> None:

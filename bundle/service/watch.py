@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from pathlib import Path
+from stat import S_ISREG
 
-from bundle.service.intake import Intake, NoRoomError, RefusedError
+from bundle.service.intake import Intake, RefusedError
 
 __all__ = ["scan", "watch_folder"]
 
@@ -27,12 +28,12 @@ def watch_folder(folder: Path, intake: Intake, quiet_seconds: float, stop: threa
         stop: ends the watch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    seen: set[tuple[str, float, int]] = set()
+    seen: dict[tuple[str, float, int], bool] = {}
     while not stop.wait(1):
         scan(folder, intake, quiet_seconds, seen)
 
 
-def scan(folder: Path, intake: Intake, quiet_seconds: float, seen: set[tuple[str, float, int]]) -> None:
+def scan(folder: Path, intake: Intake, quiet_seconds: float, seen: dict[tuple[str, float, int], bool]) -> None:
     """
     Look through a folder once.
 
@@ -40,22 +41,23 @@ def scan(folder: Path, intake: Intake, quiet_seconds: float, seen: set[tuple[str
         folder: to look through.
         intake: takes the images.
         quiet_seconds: younger files are left for the next time.
-        seen: name, time and size of files that were looked at before; added to.
+        seen: by name, time and size of a file, whether it needs no other look; added to.
     """
     for path in sorted(folder.rglob("*")):
         try:
-            if not path.is_file():
-                continue
             state = path.stat()
-            mark = (str(path), state.st_mtime, state.st_size)
-            if mark in seen or time.time() - state.st_mtime < quiet_seconds:
-                continue
-            seen.add(mark)
-            intake.take(path, "folder")
-        except RefusedError as error:
-            logger.warning("refused a file of the watched folder: %s", error)
-        except NoRoomError as error:
-            logger.error("%s", error)
-            seen.discard(mark)
         except OSError:
             continue  # it was moved or removed under our eyes
+        mark = (str(path), state.st_mtime, state.st_size)
+        if not S_ISREG(state.st_mode) or seen.get(mark) or time.time() - state.st_mtime < quiet_seconds:
+            continue
+        try:
+            intake.take(path, "folder")
+            seen[mark] = True
+        except RefusedError as error:
+            logger.warning("refused a file of the watched folder: %s", error)
+            seen[mark] = True
+        except OSError as error:  # such as a full disk; told once
+            if mark not in seen:
+                logger.error("a file of the watched folder is tried again later: %s", error.strerror or error)
+            seen[mark] = False

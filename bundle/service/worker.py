@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job
@@ -38,18 +39,20 @@ class Worker:
         """
         Work until told to stop; a job that is begun is ended first.
 
+        An error of the queue in computing or sending ends both, so that the process ends and is started again.
+
         Args:
-            stop: set by someone else.
+            stop: set by someone else, or here after an error.
         """
         self._queue.recover(self._settings.max_attempts)
-        sender = threading.Thread(target=self._send_all, args=(stop,), name="sender")
-        sender.start()
-        cleaned = 0.0
-        while not stop.is_set():
-            if not self.step() and not stop.wait(_PAUSE) and time.monotonic() > cleaned + 3600:
-                self._remove_old()
-                cleaned = time.monotonic()
-        sender.join()
+        with ThreadPoolExecutor(1, "sender") as threads:
+            sender = threads.submit(self._send_all, stop)
+            sender.add_done_callback(lambda _: stop.set())
+            try:
+                self._compute_all(stop)
+            finally:
+                stop.set()
+        sender.result()
 
     def step(self) -> bool:
         """Compute the next complete job; return whether there was one."""
@@ -62,6 +65,13 @@ class Worker:
             logger.error("job %d: %s", job, type(error).__name__)
             self._queue.park(job, f"unexpected {type(error).__name__}, see the log for what came before.")
         return True
+
+    def _compute_all(self, stop: threading.Event) -> None:
+        cleaned = 0.0
+        while not stop.is_set():
+            if not self.step() and not stop.wait(_PAUSE) and time.monotonic() > cleaned + 3600:
+                self._remove_old()
+                cleaned = time.monotonic()
 
     def _compute(self, job: int) -> None:
         images = self._queue.rows("SELECT file, modality FROM instances WHERE job = ?", job)

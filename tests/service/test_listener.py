@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import socket
+import sqlite3
 import ssl
 import struct
 import subprocess
@@ -12,6 +14,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -215,7 +218,7 @@ class TestWatch(InFolder):
         self.listen()
         files = [image_file(self.folder / "in" / "deeper", i) for i in range(2)]
         (self.folder / "in" / "notes.txt").write_text("no image")
-        seen: set = set()
+        seen: dict = {}
         with self.assertLogs("bundle.service.watch", "WARNING") as logs:
             scan(self.folder / "in", self.intake, 0, seen)
             scan(self.folder / "in", self.intake, 0, seen)
@@ -227,6 +230,24 @@ class TestWatch(InFolder):
         files[0].write_bytes(b"")  # what was taken is a copy
         stored = [self.folder / "state" / "images" / r["file"] for r in self.queue.rows("SELECT file FROM instances")]
         self.assertTrue(all(path.stat().st_size for path in stored))
+
+    def test_a_file_that_could_not_be_taken_is_tried_again(self):
+        self.listen()
+        image_file(self.folder / "in", 0)
+        seen: dict = {}
+        full = OSError(errno.ENOSPC, "No space left on device", "name of a patient")
+        with self.assertLogs("bundle.service.watch", "ERROR") as logs, mock.patch("os.replace", side_effect=full):
+            for _ in range(2):
+                scan(self.folder / "in", self.intake, 0, seen)
+        place = "ERROR:bundle.service.watch:"
+        self.assertEqual(logs.output, [f"{place}a file of the watched folder is tried again later: {full.strerror}"])
+        self.assertEqual(list(self.intake.partial.iterdir()), [])
+        locked = sqlite3.OperationalError("database is locked")
+        with self.assertRaises(sqlite3.OperationalError), mock.patch.object(self.queue, "add", side_effect=locked):
+            scan(self.folder / "in", self.intake, 0, seen)
+        self.assertEqual(self.uids(), [])
+        scan(self.folder / "in", self.intake, 0, seen)
+        self.assertEqual(len(self.uids()), 1)
 
     def test_watching(self):
         self.listen()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import tempfile
 import threading
 import time
@@ -11,6 +12,7 @@ import unittest
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pydicom
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -214,6 +216,19 @@ class TestWorker(unittest.TestCase):
         stop.set()
         thread.join(30)
         self.assertEqual((states(self.queue), thread.is_alive()), (["done"], False))
+
+    def test_an_error_of_the_queue_ends_computing_and_sending(self):
+        for method in ("claim", "next_to_send"):
+            stop = threading.Event()
+            late = threading.Timer(5, stop.set)
+            late.start()
+            self.addCleanup(late.cancel)
+            broken = mock.patch.object(self.queue, method, side_effect=sqlite3.OperationalError("disk I/O error"))
+            with self.subTest(method), broken:
+                with self.assertRaisesRegex(sqlite3.OperationalError, "disk I/O error"):
+                    self.worker.run(stop)
+                self.assertTrue(late.is_alive())
+                self.assertFalse([thread for thread in threading.enumerate() if "sender" in thread.name])
 
     def test_old_studies_are_removed_and_still_known(self):
         file = image_file(self.folder / "in", 0)

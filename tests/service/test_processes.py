@@ -1,0 +1,36 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import socket
+import sqlite3
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from bundle.service.processes import listen
+from tests.service.helpers import some_settings
+from tests.service.orthanc import free_port
+
+
+class TestProcesses(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.addCleanup(setattr, tempfile, "tempdir", tempfile.tempdir)
+        self.addCleanup(setattr, threading, "excepthook", threading.excepthook)
+        self.folder = Path(folder.name)
+
+    def test_an_error_of_the_watch_ends_listening(self):
+        settings = some_settings(self.folder / "state", watch=self.folder / "in", port=free_port())
+        broken = mock.patch("bundle.service.watch.scan", side_effect=sqlite3.OperationalError("disk I/O error"))
+        with broken, self.assertRaisesRegex(sqlite3.OperationalError, "disk I/O error"):
+            listen(settings, threading.Event())
+        with self.assertRaises(OSError):
+            socket.create_connection(("127.0.0.1", settings.port), timeout=5)
+
+
+if __name__ == "__main__":
+    unittest.main()
