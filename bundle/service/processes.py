@@ -25,9 +25,24 @@ _STEADY = 30.0  # seconds after which a process counts as running well
 
 
 def open_queue(settings: Settings) -> JobQueue:
-    """Return the queue in the state folder, which is made for its owner alone, since it holds images of patients."""
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return JobQueue(settings.state_dir / "queue.sqlite")
+    """
+    Return the queue in the state folder, which is for its owner alone, since it holds images of patients.
+
+    Args:
+        settings: of the service.
+
+    Raises:
+        PermissionError: When others may enter the folder and this user cannot change that.
+    """
+    folder = settings.state_dir
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:  # it was there before
+        try:
+            folder.chmod(0o700)
+        except OSError as error:
+            message = f"state_dir must be for its owner alone, '{folder}' is not: {error.strerror}."
+            raise PermissionError(message) from None
+    return JobQueue(folder / "queue.sqlite")
 
 
 def listen(settings: Settings, stop: threading.Event) -> None:

@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from bundle.service.processes import listen
+from bundle.service.processes import listen, open_queue
 from tests.service.helpers import some_settings
 from tests.service.orthanc import free_port
 
@@ -22,6 +22,22 @@ class TestProcesses(unittest.TestCase):
         self.addCleanup(setattr, tempfile, "tempdir", tempfile.tempdir)
         self.addCleanup(setattr, threading, "excepthook", threading.excepthook)
         self.folder = Path(folder.name)
+
+    def test_the_state_folder_is_for_its_owner_alone(self):
+        for exists in (False, True):
+            state = self.folder / str(exists) / "state"
+            if exists:
+                state.mkdir(parents=True, mode=0o755)
+            open_queue(some_settings(state)).close()
+            self.assertEqual(state.stat().st_mode & 0o777, 0o700)
+
+    def test_a_state_folder_of_someone_else(self):
+        refused = mock.patch.object(Path, "chmod", side_effect=PermissionError(1, "Operation not permitted"))
+        state = self.folder / "state"
+        state.mkdir(mode=0o755)
+        message = f"state_dir must be for its owner alone, '{state}' is not: Operation not permitted"
+        with refused, self.assertRaisesRegex(PermissionError, message):
+            open_queue(some_settings(state))
 
     def test_an_error_of_the_watch_ends_listening(self):
         settings = some_settings(self.folder / "state", watch=self.folder / "in", port=free_port())
