@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from bundle.data import find_images  # noqa: E402
 from bundle.data.files import atomic_path  # noqa: E402
+from bundle.engines.command_line import check_settings  # noqa: E402
 
 BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "score"))]
 SCHEMA = pa.schema(
@@ -52,9 +53,10 @@ SCHEMA = pa.schema(
 
 
 def workflow_of(args_file: str, settings: dict[str, Any]) -> ConfigWorkflow:
-    """Return the inference workflow that a runnable file of configs/ names."""
+    """Return the inference workflow that a runnable file of configs/ names; a setting that it lacks is an error."""
     arguments, root = ConfigParser.load_config_file(args_file), Path(args_file).resolve().parents[1]
     files = {key: [str(root / file) for file in arguments[key]] for key in ("config_file", "meta_file")}
+    check_settings(settings, ConfigParser.load_config_files(files["config_file"]))
     return ConfigWorkflow(**files, workflow_type="infer", logging_file=False, **settings)
 
 
@@ -116,10 +118,13 @@ def score(args: argparse.Namespace) -> None:
     import ray
 
     settings = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in args.settings)}
+    settings["input"] = os.path.abspath(args.input)
+    try:
+        parser = workflow_of(args.args_file, settings).parser
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     found, refusals = find_images(args.input)
     items = [{name: item[name] for name in ("image", "key")} for item in found]  # workers read pseudonyms themselves
-    settings["input"] = os.path.abspath(args.input)
-    parser = workflow_of(args.args_file, settings).parser
     per_part = args.batches * int(parser.get_parsed_content("batch_size"))
     weights = parser.get_parsed_content("weights_sha256")
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,8 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "handlers": {"functional", "distributed", "metrics", "data", "results"},
     "engines": {"functional", "distributed", "metrics", "data"},
     "results": {"functional", "data"},
-    "service": {"data", "results"},  # it gets networks only through the configuration it is told to run
+    # it gets networks only through the configuration it is told to run, whose settings it checks as a command line is
+    "service": {"data", "results", "engines"},
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import create_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-__all__ = ["CommandLine"]
+__all__ = ["CommandLine", "check_settings"]
 
 _OF_MONAI = {name for f in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(f).parameters}
 _FLAG = re.compile(r"--?[A-Za-z_+%]")
@@ -51,11 +51,8 @@ class CommandLine:
         if "config_file" not in self.flags and self.args_file:
             self._check_roots(Path(self.args_file))
         content = ConfigParser.load_config_files(list(self.layers))
-        known: set[str] = {*content, *self.arguments, *_OF_MONAI}
         tracking: Any = DEFAULT_EXP_MGMT_SETTINGS.get(self.flags.get("tracking", ""), {})
-        known |= set(tracking.get("configs", {}))
-        for flag in self.flags:
-            _check_key(flag.lstrip("+"), content, known)
+        check_settings(self.flags, content, [*self.arguments, *tracking.get("configs", {})])
 
     def settings(self) -> dict[str, Any]:
         """Return what the run is set to, as it is written, by top-level key and by flag."""
@@ -84,6 +81,23 @@ class CommandLine:
                 macro = _MACRO.match(text)
                 if macro and not Path(macro.group(1)).resolve().is_relative_to(root):
                     raise ValueError(f"{file}: {key}: a file must lie in the bundle '{root.name}', got '{text}'.")
+
+
+def check_settings(keys: Iterable[str], content: dict, others: Iterable[str] = ()) -> None:
+    """
+    Refuse keys that a configuration does not define.
+
+    Args:
+        keys: ids of items, with ``::`` between their parts.
+        content: the configuration, merged.
+        others: keys that are known besides, as MONAI's own are.
+
+    Raises:
+        ValueError: When a key is unknown; names the nearest known one.
+    """
+    known = {*content, *others, *_OF_MONAI}
+    for key in keys:
+        _check_key(key.lstrip("+"), content, known)
 
 
 def _check_key(key: str, content: Any, known: set[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pydicom
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from bundle.engines.command_line import check_settings
 from bundle.service.settings import Model
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
@@ -51,6 +52,9 @@ class WarmWorkflow:
     Args:
         model: which configuration, with which settings.
         scratch: folder for what the configuration writes before it has images.
+
+    Raises:
+        ValueError: When the model's settings name what the configuration does not define, or no ``model_dir``.
     """
 
     def __init__(self, model: Model, scratch: Path) -> None:
@@ -63,8 +67,13 @@ class WarmWorkflow:
             one = str(model.args_file.resolve().relative_to(root))
             arguments = {"config_file": [one], "meta_file": ["configs/metadata.json"], "workflow_type": "inference"}
             settings = {"bundle_root": str(root), "model_dir": str(root / "models"), **settings}
+        files = [str(root / file) for file in arguments["config_file"]]
+        try:
+            check_settings(model.settings, ConfigParser.load_config_files(files))
+        except ValueError as error:
+            raise ValueError(f"model '{model.name}': {error}") from None
         workflow = ConfigWorkflow(
-            config_file=[str(root / file) for file in arguments["config_file"]],
+            config_file=files,
             meta_file=[str(root / file) for file in arguments["meta_file"]],
             workflow_type=arguments["workflow_type"],
             logging_file=False,

@@ -40,11 +40,12 @@ class TestScoreWithRay(unittest.TestCase):
         whole = (self.images / "3.png").read_bytes()
         (self.images / "3.png").write_bytes(whole[: len(whole) // 2])
 
-    def score(self) -> subprocess.CompletedProcess:
+    def score(self, *settings: str) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / "scripts" / "score_with_ray.py")]
         command += ["--args_file", str(ROOT / "configs" / "args_adfa_inference.yaml"), "--input", str(self.images)]
         command += ["--output_dir", str(self.out), "--workers", "2", "--batches", "1", f"model_dir={self.root}"]
         command += [f"{key}={value}" for key, value in SETTINGS.items()]
+        command += settings
         return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
     def single_run(self) -> dict[str, float]:
@@ -55,6 +56,12 @@ class TestScoreWithRay(unittest.TestCase):
         subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         with (self.root / "single" / "predictions.csv").open(newline="") as file:
             return {row["source"]: float(row["anomaly_score"]) for row in csv.DictReader(file)}
+
+    def test_a_misspelled_setting_is_refused(self):
+        done = self.score("top_fractoin=0.1")
+        message = "error: '--top_fractoin' is no setting of this run: did you mean '--top_fraction'?\n"
+        self.assertEqual((done.returncode, done.stderr[-len(message) :]), (1, message))
+        self.assertFalse(self.out.exists())
 
     def test_two_workers_do_what_is_missing_with_the_scores_of_one_run(self):
         import pyarrow as pa

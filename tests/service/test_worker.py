@@ -24,6 +24,7 @@ from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job
 from bundle.service.settings import Model, Node
 from bundle.service.worker import Worker
+from bundle.service.workflow import WarmWorkflow
 from tests.service.helpers import (
     built_bundle,
     image_file,
@@ -62,8 +63,8 @@ class TestWorker(unittest.TestCase):
         cls.root = Path(folder.name)
         open_models = contextlib.ExitStack()
         cls.addClassCleanup(open_models.close)
-        models = (small_adfa(cls.root / "adfa"), small_msa(cls.root / "msa"))
-        cls.workflows = [open_models.enter_context(quiet_workflow(m, cls.root / "scratch")) for m in models]
+        cls.models = (small_adfa(cls.root / "adfa"), small_msa(cls.root / "msa"))
+        cls.workflows = [open_models.enter_context(quiet_workflow(m, cls.root / "scratch")) for m in cls.models]
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -126,6 +127,15 @@ class TestWorker(unittest.TestCase):
             found = workflow.run([image], self.folder / "built_results")
         told = self.workflows[0].run([image], self.folder / "results")
         self.assertEqual([uid for uid, _, _ in found.results], [uid for uid, _, _ in told.results])
+
+    def test_a_misspelled_setting_is_refused(self):
+        meant = "'--top_fractoin' is no setting of this run: did you mean '--top_fraction'"
+        model = self.models[0]
+        built = built_bundle(model, self.folder / "built") / "configs" / "inference.json"
+        for args_file in (model.args_file, built):
+            wrong = replace(model, args_file=args_file, settings={**model.settings, "top_fractoin": 0.1})
+            with self.assertRaisesRegex(ValueError, f"model 'adfa': {meant}"):
+                WarmWorkflow(wrong, self.folder / "scratch")
 
     def test_the_network_is_kept(self):
         parser = self.workflows[0]._parser
