@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
+import threading
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,9 +90,11 @@ class TestResultsHandler(unittest.TestCase):
         self.assertIsNone(writer.added[1][3])
 
     def test_batches_are_written_in_order_beside_the_next_and_errors_end_the_run(self):
+        second_begun = threading.Event()
+
         class Slow(_Writer):
             def add(self, result):
-                time.sleep(0.05)
+                second_begun.wait(20)
                 if result.key == "d":
                     raise OSError("the disk is full")
                 super().add(result)
@@ -102,6 +104,8 @@ class TestResultsHandler(unittest.TestCase):
 
         def step(engine, name):
             computed.append((name, len(writer.added)))
+            if name == "b":
+                second_begun.set()
             loader.seen = len(computed)
             engine.state.batch = [_item(f"{name}.png")]
             return engine.state.batch
