@@ -31,6 +31,7 @@ from tests.service.orthanc import free_port
 
 try:
     from selenium import webdriver as selenium
+    from selenium.common.exceptions import StaleElementReferenceException
 except ImportError:
     selenium = None
 
@@ -214,8 +215,20 @@ class TestInBrowser(WithStudies):
     def find(self, selector: str):
         return self.browser.find_element("css selector", selector)
 
+    def use(self, selector: str, how):
+        """Find an element and use it, again where the worklist renewed itself in between, as it does every 3 s."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                return how(self.find(selector))
+            except StaleElementReferenceException:
+                self.assertLess(time.monotonic(), until)
+
     def click(self, selector: str) -> None:
-        self.find(selector).click()
+        self.use(selector, lambda element: element.click())
+
+    def text(self, selector: str) -> str:
+        return self.use(selector, lambda element: element.text)
 
     def wait_for(self, condition) -> None:
         until = time.monotonic() + 10
@@ -224,10 +237,10 @@ class TestInBrowser(WithStudies):
             time.sleep(0.05)
 
     def test_from_the_worklist_to_a_report_and_a_correction(self):
-        self.assertEqual(self.find("h1").text, "Worklist")
+        self.assertEqual(self.text("h1"), "Worklist")
         self.assertNotIn("key=", self.browser.current_url)
         self.click("a.parked")
-        self.assertIn("BitsStored", self.find("tbody").text)
+        self.assertIn("BitsStored", self.text("tbody"))
         self.click(".tiles a")
         self.click("a[href='/jobs/1']")
         images = self.browser.find_elements("css selector", ".stage img")
@@ -251,11 +264,11 @@ class TestInBrowser(WithStudies):
         scale = min(shape["width"] / 40, shape["height"] / 48)
         drag = selenium.ActionChains(self.browser).move_to_element_with_offset(svg, -10 * scale, -10 * scale)
         drag.click_and_hold().move_by_offset(15 * scale, 20 * scale).release().perform()
-        self.assertIn("Effusion: 10, 14, 15 \N{MULTIPLICATION SIGN} 20", self.find("#msa-000000 ul.boxes").text)
+        self.assertIn("Effusion: 10, 14, 15 \N{MULTIPLICATION SIGN} 20", self.text("#msa-000000 ul.boxes"))
         self.click("#msa-000000 .correction [value=disagree]")
-        self.assertIn("A reader said disagree: Effusion", self.find("#msa-000000 .said").text)
+        self.assertIn("A reader said disagree: Effusion", self.text("#msa-000000 .said"))
         self.click("#adfa-000000 [value=agree]")
-        self.assertIn("A reader said agree: abnormal.", self.find("#adfa-000000 .said").text)
+        self.assertIn("A reader said agree: abnormal.", self.text("#adfa-000000 .said"))
 
         boxes = read_coco_boxes(self.settings.state_dir / "feedback" / "msa_boxes.json")
         (left, top, right, bottom) = next(iter(boxes.values()))["Effusion"][0].tolist()
