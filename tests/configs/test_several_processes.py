@@ -127,7 +127,7 @@ class TestSeveralProcesses(unittest.TestCase):
         make_dataset(cls.root)
         started = {n: start(cls.root, cls.root / f"of_{n}", n) for n in (1, 2)}
         try:
-            cls.output = {n: [p.communicate(timeout=280)[0].decode() for p in group] for n, group in started.items()}
+            cls.output = {n: [p.communicate(timeout=600)[0].decode() for p in group] for n, group in started.items()}
         finally:
             for process in (p for group in started.values() for p in group):
                 process.kill()

@@ -112,7 +112,7 @@ class TestDepartment(unittest.TestCase):
 
     def test_every_study_is_answered(self):
         studies = self.department.make_studies(STUDIES)
-        self.department.push(studies, peers=4)
+        self.department.push(studies, peers=4, seconds=60 + 10 * STUDIES)
         self.wait_until_answered(STUDIES, 60 + 10 * STUDIES)
         logger.info("%s", self.department.figures())
         self.check_answers(studies)
