@@ -135,11 +135,7 @@ class Split:
         self.held_back = [where[item["image"]] for item in data.validation]
         self.test = [where[item["image"]] for item in data.test]
         self.made_of = {where[path]: i for path, i in made.items()}
-        first: dict[str, int] = {}
-        self.first_of_patient = {
-            where[item["image"]]: first.setdefault(item["patient"] or item["image"], where[item["image"]])
-            for item in data.training + data.validation
-        }
+        self.patient = {where[i["image"]]: i["patient"] or i["image"] for i in data.training + data.validation}
 
     def maps(self, index: list[int]) -> Taps:
         """Return the maps of images as they are."""
@@ -291,8 +287,10 @@ def cross_fitted(network: ADFA, setting: dict[str, Any], split: Split, folds: in
     scores: dict[str, list[float]] = {name: [] for name in SCORES}
     parts = np.array_split(np.random.default_rng(0).permutation(normals), folds)
     fold = {i: number for number, part in enumerate(parts) for i in part.tolist()}
-    for number in range(folds):  # copies of an image go with the first
-        part = [i for i in fold if fold[split.first_of_patient[i]] == number]
+    first: dict[str, int] = {}
+    goes_with = {i: first.setdefault(split.patient[i], i) for i in normals}  # copies of an image with the first
+    for number in range(folds):
+        part = [i for i in fold if fold[goes_with[i]] == number]
         fit_normals(network, setting, split, sorted(set(normals) - set(part)))
         for name, values in image_scores(distance_maps(network, split, part)).items():
             scores[name] += values
