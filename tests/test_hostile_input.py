@@ -43,7 +43,7 @@ class _Folder(unittest.TestCase):
             path.mkdir()
 
     def picture(self, path: Path) -> Path:
-        Image.new("L", (6, 4), 100).save(path, format="png")
+        Image.new("L", (6, 4), 100 + len(list(self.root.rglob("*.png")))).save(path, format="png")  # no two alike
         return path
 
     def refused(self, path: Path) -> str:

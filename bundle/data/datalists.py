@@ -11,7 +11,7 @@ import math
 import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,32 +54,34 @@ def _items(folder: Path, label: int) -> list[Item]:
     return [{"image": item["image"], "label": label, "patient": item["patient"]} for item in kept]
 
 
-def _name_copies(items: Sequence[Item]) -> None:
-    """Let files with the same content count as one patient where none is known: BrainMRI has 22 groups of them."""
-    sizes: dict[int, list[Item]] = defaultdict(list)
+def _name_patients(items: Sequence[Item], by_content: bool) -> None:
+    """
+    Let the frames of one file count as one patient where none is known, and files with the same content, of which
+    BrainMRI has 22 groups.
+    """
+    files: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         if not item.get("patient"):
-            sizes[Path(split_frame(item["image"])[0]).stat().st_size].append(item)
-    contents: dict[str, list[Item]] = defaultdict(list)
-    for item in (item for alike in sizes.values() if len(alike) > 1 for item in alike):
-        contents[file_sha256(split_frame(item["image"])[0])].append(item)
-    for digest, copies in contents.items():
-        for item in copies if len(copies) > 1 else ():
-            item["patient"] = f"content {digest[:16]}"
+            files[split_frame(str(item["image"]))[0]].append(item)
+    sizes = {file: file.stat().st_size for file in files} if by_content else {}
+    common = {size for size, count in Counter(sizes.values()).items() if count > 1}
+    alike: dict[str, list[Item]] = defaultdict(list)
+    for number, (file, frames) in enumerate(files.items()):
+        name = f"content {file_sha256(file)[:16]}" if sizes.get(file) in common else f"file {number}"
+        alike[name] += frames
+    for name, found in alike.items():
+        for item in found if len(found) > 1 else ():
+            item["patient"] = name
 
 
 def _patients(items: Sequence[Item]) -> list[str]:
-    """Return who stands behind each item: its patient or, where none is known, its file, which may have many frames."""
-    first: dict[Path, int] = {}
-    return [
-        item.get("patient") or f"item {first.setdefault(split_frame(str(item['image']))[0], i)}"
-        for i, item in enumerate(items)
-    ]
+    """Return the patient of each item; those without one stand alone."""
+    return [item.get("patient") or f"item {i}" for i, item in enumerate(items)]
 
 
 def _table2(normals: list[Item], abnormal: list[Item], train: int, test: int, seed: int) -> dict:
     """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
-    _name_copies(normals + abnormal)
+    _name_patients(normals + abnormal, by_content=True)
     groups: dict[str, list[Item]] = defaultdict(list)
     for item, patient in zip(normals, _patients(normals), strict=True):
         groups[patient].append(item)
@@ -214,7 +216,7 @@ def split_held_back(items: Sequence[Item], fraction: float, minimum: int, seed: 
     Hold back a part of the normals, never one patient on both sides.
 
     Args:
-        items: normal items; those of one ``patient`` stay together, and the frames of one file.
+        items: normal items; those with the same ``patient`` stay together, those without one stand alone.
         fraction: wanted share of held-back items, in (0, 1).
         minimum: at least as many are held back, as long as that is at most half of the items.
         seed: of the shuffle.
@@ -299,10 +301,9 @@ class AnomalyDataList:
         if not lists["training"]:
             raise ValueError(f"no normal training images found in '{root.name}' (layout {found}).")
         everything = [i for items in lists.values() for i in items]
-        if root.is_dir():
-            _name_copies(everything)
         if allow_outside is not True:  # the command line takes `false` for a word, which would count as true
             _check_places(everything, root.parent if root.is_file() else root)
+        _name_patients(everything, by_content=root.is_dir())
         for index, item in enumerate(everything):
             plain = {"image": item["image"], "label": int(item["label"]), "key": item_key(index, item["image"])}
             plain["patient"] = str(item.get("patient", ""))
@@ -337,7 +338,7 @@ def with_folds(items: Sequence[Item], folds: int = 5, seed: int = 0) -> list[Ite
     Return items with the number of their ``fold``, never one patient in two.
 
     Args:
-        items: those of one ``patient`` stay together, and the frames of one file.
+        items: those with the same ``patient`` stay together, those without one stand alone.
         folds: how many; fewer where there are fewer patients.
         seed: of the shuffle.
     """

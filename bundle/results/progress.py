@@ -132,7 +132,8 @@ class Progress:
 
     def _state(self, resume: bool, secret: str | None) -> dict[str, Any]:
         """Return the state to continue from, that of a run at its start if there is none."""
-        fresh: dict[str, Any] = {"done": 0, "items": None, "secret": secret or secrets.token_hex(16), "counts": {}}
+        own = secrets.token_hex(16) if secret is None else secret
+        fresh: dict[str, Any] = {"done": 0, "items": None, "secret": own, "counts": {}}
         fresh["sizes"] = dict.fromkeys(_SPOOLS, 0)
         if not self._state_file.is_file():
             return fresh
