@@ -129,7 +129,7 @@ def normals_table(rows: list[Row], score: str) -> str:
 
 
 def alarm_table(rows: list[Row], score: str) -> str:
-    """Return the observed share of false alarms among test normals against the promised one, all seeds pooled."""
+    """Return the observed share of false alarms among test normals against the wanted one, all seeds pooled."""
     lines = []
     for rate in (0.1, 0.2, 0.3):
         line = [f"{rate:.0%}"]
@@ -142,7 +142,7 @@ def alarm_table(rows: list[Row], score: str) -> str:
                     (hits if label else alarms).append(value > threshold)
             line.append(f"{np.mean(alarms):.0%} of {len(alarms)}; finds {np.mean(hits):.0%}" if alarms else "not run")
         lines.append(line)
-    return table(["promised", *SETS], lines)
+    return table(["wanted", *SETS], lines)
 
 
 def main() -> None:
