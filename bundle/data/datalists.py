@@ -11,19 +11,17 @@ import math
 import os
 import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bundle.data.files import file_sha256, lies_in
-from bundle.data.inputs import find_images
+from bundle.data.files import lies_in
+from bundle.data.layouts import LAYOUTS, Item, name_patients, patients_of
 from bundle.data.readers import split_frame
 from bundle.data.splits import patient_folds
 
-__all__ = ["LAYOUTS", "AnomalyDataList", "item_key", "read_table", "split_held_back", "with_made_abnormal"]
+__all__ = ["AnomalyDataList", "item_key", "read_table", "split_held_back", "with_made_abnormal"]
 
-Item = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
@@ -40,109 +38,6 @@ def item_key(index: int, path: str | Path) -> str:
         '000007_Y_12'
     """
     return f"{index:06d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(path).name.split('.')[0])[:40]}"
-
-
-def _items(folder: Path, label: int) -> list[Item]:
-    """Return the readable images below a folder; BUSI keeps its masks, ``*_mask*``, beside its images."""
-    if not folder.is_dir():
-        return []
-    # the secret only groups the images of one patient within this list, it is never written
-    items, refusals = find_images(folder, secret="grouping") if any(folder.iterdir()) else ([], [])
-    for refusal in refusals:
-        logger.info("left out '%s': %s", refusal.source.name, refusal.reason)
-    kept = [item for item in items if "_mask" not in Path(item["image"]).stem]
-    return [{"image": item["image"], "label": label, "patient": item["patient"]} for item in kept]
-
-
-def _name_patients(items: Sequence[Item], by_content: bool) -> None:
-    """
-    Let the frames of one file count as one patient where none is known, and files with the same content, of which
-    BrainMRI has 22 groups.
-    """
-    files: dict[Path, list[Item]] = defaultdict(list)
-    for item in items:
-        if not item.get("patient"):
-            files[split_frame(str(item["image"]))[0]].append(item)
-    sizes = {file: file.stat().st_size for file in files} if by_content else {}
-    common = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    alike: dict[str, list[Item]] = defaultdict(list)
-    for number, (file, frames) in enumerate(files.items()):
-        name = f"content {file_sha256(file)[:16]}" if sizes.get(file) in common else f"file {number}"
-        alike[name] += frames
-    for name, found in alike.items():
-        for item in found if len(found) > 1 else ():
-            item["patient"] = name
-
-
-def _patients(items: Sequence[Item]) -> list[str]:
-    """Return the patient of each item; those without one stand alone."""
-    return [item.get("patient") or f"item {i}" for i, item in enumerate(items)]
-
-
-def _table2(normals: list[Item], abnormal: list[Item], train: int, test: int, seed: int) -> dict:
-    """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
-    _name_patients(normals + abnormal, by_content=True)
-    groups: dict[str, list[Item]] = defaultdict(list)
-    for item, patient in zip(normals, _patients(normals), strict=True):
-        groups[patient].append(item)
-    shuffled = list(groups.values())
-    random.Random(seed).shuffle(shuffled)
-    if len(normals) < train + test:
-        train, test = round(len(normals) * 2 / 3), len(normals)
-    training: list[Item] = []
-    rest: list[list[Item]] = []
-    for group in shuffled:
-        if len(training) + len(group) <= train:
-            training += group
-        else:
-            rest.append(group)
-    while len(training) < train and len(rest) > bool(training):  # patients with so many images that none fits
-        training += rest.pop(0)
-    return {"training": training, "test": [item for group in rest for item in group][:test] + abnormal}
-
-
-def _brainmri(root: Path, seed: int) -> dict:
-    return _table2(_items(root / "no", 0), _items(root / "yes", 1), 58, 40, seed)
-
-
-def _covid19(root: Path, seed: int) -> dict:
-    test = _items(root / "test" / "NORMAL", 0) + _items(root / "test" / "PNEUMONIA", 1)
-    return {"training": _items(root / "train" / "NORMAL", 0), "test": test}
-
-
-def _busi(root: Path, seed: int) -> dict:
-    abnormal = _items(root / "benign", 1) + _items(root / "malignant", 1)
-    return _table2(_items(root / "normal", 0), abnormal, 96, 32, seed)
-
-
-def _sipakmed(root: Path, seed: int) -> dict:
-    # whole slides only: the data set keeps its cropped cells in folders named CROPPED
-    def slides(name: str, label: int) -> list[Item]:
-        return [item for item in _items(root / name, label) if "CROPPED" not in Path(item["image"]).parts]
-
-    normals = slides("im_Superficial-Intermediate", 0) + slides("im_Parabasal", 0)
-    return _table2(normals, slides("im_Dyskeratotic", 1) + slides("im_Koilocytotic", 1), 180, 54, seed)
-
-
-def _good_tree(root: Path, seed: int) -> dict:
-    folders = sorted(path for path in (root / "test").glob("*") if path.is_dir())
-    test = [item for folder in folders for item in _items(folder, int(folder.name != "good"))]
-    return {"training": _items(root / "train" / "good", 0), "test": test}
-
-
-def _flat(root: Path, seed: int) -> dict:
-    return {"training": _items(root, 0), "test": []}
-
-
-# name: (folders that tell it, reader); the first that fits is taken
-LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, int], dict]]] = {
-    "good_tree": (("train/good",), _good_tree),
-    "covid19": (("train/NORMAL", "test/NORMAL", "test/PNEUMONIA"), _covid19),
-    "brainmri": (("no", "yes"), _brainmri),
-    "busi": (("normal", "benign", "malignant"), _busi),
-    "sipakmed": (("im_Parabasal", "im_Koilocytotic"), _sipakmed),
-    "flat": ((), _flat),
-}
 
 
 def read_table(path: Path) -> list[Item]:
@@ -230,18 +125,23 @@ def split_held_back(items: Sequence[Item], fraction: float, minimum: int, seed: 
     if len(items) < 4:
         raise ValueError(f"training needs at least 4 normal images, found {len(items)}.")
     groups: dict[str, list[int]] = defaultdict(list)
-    for i, patient in enumerate(_patients(items)):
+    for i, patient in enumerate(patients_of(items)):
         groups[patient].append(i)
     if len(groups) < 2:
-        raise ValueError(f"training needs normal images of at least 2 patients, found {len(groups)}.")
+        raise ValueError(
+            f"training needs normal images of at least 2 patients, found {len(groups)}; where no patient is known, "
+            "frames of one file and files with the same content count as one."
+        )
     wanted = max(math.ceil(fraction * len(items)), min(minimum, len(items) // 2))
     names = sorted(groups)
     random.Random(seed).shuffle(names)
     held: set[int] = set()
-    for name in names[:-1]:  # one patient always stays in training
-        if len(held) >= wanted:
-            break
-        held.update(groups[name])
+    most = max(wanted, len(items) // 2)
+    for name in names:
+        if len(held) < wanted and len(held) + len(groups[name]) <= most:
+            held.update(groups[name])
+    if not held:  # one that is too large is better than none
+        held.update(groups[min(groups, key=lambda name: len(groups[name]))])
     return [x for i, x in enumerate(items) if i not in held], [x for i, x in enumerate(items) if i in held]
 
 
@@ -303,7 +203,7 @@ class AnomalyDataList:
         everything = [i for items in lists.values() for i in items]
         if allow_outside is not True:  # the command line takes `false` for a word, which would count as true
             _check_places(everything, root.parent if root.is_file() else root)
-        _name_patients(everything, by_content=root.is_dir())
+        name_patients(everything)
         for index, item in enumerate(everything):
             plain = {"image": item["image"], "label": int(item["label"]), "key": item_key(index, item["image"])}
             plain["patient"] = str(item.get("patient", ""))
@@ -342,7 +242,7 @@ def with_folds(items: Sequence[Item], folds: int = 5, seed: int = 0) -> list[Ite
         folds: how many; fewer where there are fewer patients.
         seed: of the shuffle.
     """
-    patients = _patients(items)
+    patients = patients_of(items)
     number = patient_folds([[0]] * len(items), patients, min(folds, len(set(patients))), seed)
     return [{**item, "fold": fold} for item, fold in zip(items, number, strict=True)]
 

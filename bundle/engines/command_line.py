@@ -127,7 +127,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
         if _FLAG.match(word):
             name, sign, value = word.lstrip("-").partition("=")
-            yield name.replace("-", "_"), value if sign or following.startswith("-") else following
+            yield name.replace("-", "_"), value if sign or _FLAG.match(following) or following == "--" else following
 
 
 def _value(text: str) -> Any:

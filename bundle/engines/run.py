@@ -34,7 +34,8 @@ _CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<s
 _WITHOUT_EFFECT = frozenset(
     "args_file config_file meta_file logging_file run_id init_id final_id workflow workflow_type tracking bundle_root "
     "input dataset_dir output_dir model_dir ckpt_path calibration_path labels_csv exported resume secret debug "
-    "progress_bar num_workers keep_memory allow_outside".split()
+    "progress_bar num_workers keep_memory allow_outside device backend tracking_uri experiment_name run_name "
+    "save_execute_config".split()
 )
 _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 

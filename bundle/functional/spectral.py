@@ -45,7 +45,7 @@ def low_rank_approximation(
     gram = m.transpose(1, 2) @ m  # (B, W, W)
     # eigenvalues below this are rounding of the matrix: such vectors fade, they are not blown up
     floor = (1e-12 * _trace(gram.detach())).clamp_min(1e-60)
-    result = torch.zeros_like(m)
+    rest, result = m, torch.zeros_like(m)
     for _ in range(rank):
         power = gram / _trace(gram).clamp_min(1e-60)
         for _ in range(num_squarings):
@@ -56,8 +56,9 @@ def low_rank_approximation(
         v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp_min(1e-60)
         image = gram @ v
         v = v * (torch.linalg.vector_norm(image, dim=1, keepdim=True) / floor).clamp_max(1.0)
-        result = result + (m @ v) @ v.transpose(1, 2)  # sigma u v^T
-        gram = gram - image @ v.transpose(1, 2)
+        term = (rest @ v) @ v.transpose(1, 2)  # sigma u v^T
+        rest, result = rest - term, result + term
+        gram = rest.transpose(1, 2) @ rest  # what is left of the product itself would not stay symmetric and positive
     return result.to(matrix.dtype)
 
 

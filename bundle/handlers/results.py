@@ -164,9 +164,17 @@ class ResultsHandler:
         reasons = [reason for _, reason in getattr(self.loader, "failures", [])]
         reasons += [refusal.reason for refusal in self.refusals]
         count = len(self.writer.progress.records)
-        metrics = self.summarize(self.results) if self.summarize is not None and count else {}
-        pictures = self.figures() if self.figures is not None and count else ()
+        metrics: dict[str, Any] = {}
+        pictures: Sequence[tuple[str, bytes]] = ()
+        failed: Exception | None = None
+        try:
+            metrics = self.summarize(self.results) if self.summarize is not None and count else {}
+            pictures = self.figures() if self.figures is not None and count else ()
+        except Exception as error:  # the tables are worth having without figures
+            failed = error
         self.writer.close(metrics=metrics, figures=pictures)
+        if failed is not None:
+            raise failed
         if not count:
             raise ValueError(f"none of {len(reasons)} images can be read, first: {reasons[0] if reasons else '-'}")
 

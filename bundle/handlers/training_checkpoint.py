@@ -118,14 +118,14 @@ class TrainingCheckpoint:
         self.save_dict, self.evaluator, self.resume = dict(save_dict), evaluator, resume
         self.best_metric: float | None = None
         self.best_epoch = 0
+        self._scale: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, and restore its state when resuming."""
         self.save_dict["trainer"] = engine
-        if getattr(engine, "scaler", None) is not None:  # of the losses in half precision
-            self.save_dict["scaler"] = engine.scaler  # type: ignore[attr-defined]
         if self.resume and self.checkpoint_path.is_file():
             self._load(engine)
+        engine.add_event_handler(Events.STARTED, self._take_scaler)
         engine.add_event_handler(Events.STARTED, self._keep_best)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -135,6 +135,7 @@ class TrainingCheckpoint:
             state["trainer"]["max_epochs"] = engine.state.max_epochs  # a longer run may be wanted now
             for name, target in self.save_dict.items():
                 target.load_state_dict(state[name])
+            self._scale = state.get("scaler", {})
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
@@ -142,6 +143,14 @@ class TrainingCheckpoint:
             ) from None
         self.best_metric, self.best_epoch = state["best_metric"], state["best_epoch"]
         logger.info("resumed from '%s' after epoch %d", self.checkpoint_path.name, state["trainer"]["epoch"])
+
+    def _take_scaler(self, engine: Engine) -> None:
+        """Add the scale of losses in half precision, which MONAI's trainer makes when it starts, and restore it."""
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and scaler.is_enabled():
+            self.save_dict["scaler"] = scaler
+            if self._scale:  # none, where the run began on a CPU
+                scaler.load_state_dict(self._scale)
 
     def _keep_best(self, engine: Engine) -> None:
         metric = None

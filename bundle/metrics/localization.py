@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ __all__ = [
 
 _LEVELS = tuple(np.linspace(0.05, 0.95, 19).tolist())
 
+logger = logging.getLogger(__name__)
 Boxes = Sequence[torch.Tensor]  # one (K, 4) an image: left, upper, right, lower edge in pixels
 
 
@@ -257,11 +259,11 @@ def summarize_localization(
         ``Mass accuracy at 0.3``; nothing where no result is annotated.
 
     Raises:
-        ValueError: When a bound is for a class that no image is annotated with.
+        ValueError: When a bound is for a threshold that is not evaluated.
     """
     known = {label for found in boxes.values() for label in found}
     if unknown := sorted(set(bounds or {}) - known):
-        raise ValueError(f"bounds must be for classes among {sorted(known)}, got {unknown}.")
+        logger.warning("bounds of false positives for %s, which no image is annotated with", ", ".join(unknown))
     figures: dict[str, Any] = {}
     classes = dict.fromkeys(label for r in results for label in boxes.get(r.source.name, {}))
     for label in classes:

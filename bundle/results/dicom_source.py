@@ -141,6 +141,7 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             if not dataset.get(keyword):
                 raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
+        dataset.pop("PerFrameFunctionalGroupsSequence", None)  # long, and no result says anything of it
         _decode(dataset)
         dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: holds the source's text and the words of any label
         _empty_what_is_not_valid(dataset)

@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from bundle.data import AnomalyDataList
-from bundle.data.datalists import _table2, item_key, read_table, split_held_back, with_folds, with_made_abnormal
+from bundle.data.datalists import item_key, read_table, split_held_back, with_folds, with_made_abnormal
+from bundle.data.layouts import _table2
 
 
 class DataListTestCase(unittest.TestCase):
@@ -179,6 +180,21 @@ class TestHelpers(DataListTestCase):
             self.assertFalse({i["patient"] for i in training} & {i["patient"] for i in held})
         self.assertEqual(len(split_held_back([{"image": str(i)} for i in range(5)], 0.2, 10, 0)[1]), 2)
         self.assertEqual(len(split_held_back([{"image": str(i)} for i in range(100)], 0.2, 10, 0)[1]), 20)
+
+    def test_large_patients_stay_in_training(self):
+        for counts, expected in (((50, 10), (50, 10)), ((100, 5, 5, 5), (100, 15)), ((40, 40), (40, 40))):
+            items = [{"patient": f"p{p}"} for p, count in enumerate(counts) for _ in range(count)]
+            for seed in range(3):
+                self.assertEqual(tuple(map(len, split_held_back(items, 0.2, 10, seed))), expected)
+
+    def test_copies_in_a_table(self):
+        self.pictures("", 10)
+        for i in range(10):
+            shutil.copy(self.root / f"image {i}.png", self.root / f"copy {i}.png")
+        names = [f"{kind} {i}.png" for kind in ("image", "copy") for i in range(10)]
+        data = AnomalyDataList(self.write("list.csv", "\n".join(["image", *names])))
+        contents = [{Path(i["image"]).read_bytes() for i in items} for items in (data.training, data.validation)]
+        self.assertFalse(contents[0] & contents[1])
 
     def test_split_needs_enough(self):
         with self.assertRaisesRegex(ValueError, "at least 4 normal images, found 3"):

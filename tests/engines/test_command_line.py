@@ -37,9 +37,9 @@ class TestCommandLine(unittest.TestCase):
         CommandLine(["--args_file", self.args, *flags]).check()
 
     def test_settings_are_those_of_the_files_and_then_of_the_flags(self):
-        flags = ["--batch_size", "8", "--train::loss=y", "--name", "[a"]
+        flags = ["--batch_size", "-8", "--train::loss=y", "--name", "[a", "--quiet", "--resume"]
         settings = CommandLine(["--args_file", self.args, *flags]).settings()
-        self.assertEqual(settings["batch_size"], 8)
+        self.assertEqual((settings["batch_size"], settings["quiet"]), (-8, None))
         self.assertEqual(settings["loader"]["batch_size"], "@batch_size")
         self.assertEqual((settings["train::loss"], settings["name"]), ("y", "[a"))
 

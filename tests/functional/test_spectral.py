@@ -66,6 +66,18 @@ class TestLowRankApproximation(unittest.TestCase):
             (gradient,) = torch.autograd.grad(y.square().sum() + y.sum(), m)
             self.assertTrue(gradient.isfinite().all())
 
+    def test_ranks_past_that_of_the_matrix_stay_finite(self):
+        generator = torch.Generator().manual_seed(0)
+        row, mixed = torch.randn(500, 1, 7, generator=generator), torch.zeros(500, 7, 7)
+        mixed[torch.arange(500), torch.randint(7, (500,), generator=generator)] = row[:, 0]
+        for m in (row.expand(-1, 7, -1), mixed, torch.randn(500, 7, 1, generator=generator) * row):
+            for rank in (2, 3):
+                x = m.clone().requires_grad_()
+                y = low_rank_approximation(x, rank)
+                torch.testing.assert_close(y, m, atol=1e-5, rtol=1e-5)
+                (gradient,) = torch.autograd.grad(y.square().sum(), x)
+                torch.testing.assert_close(gradient, 2 * m, atol=1e-3, rtol=1e-3)
+
     def test_rank_past_the_size_changes_nothing(self):
         m = _matrices(2, 3, 4)
         torch.testing.assert_close(low_rank_approximation(m, 6), m, atol=1e-4, rtol=1e-4)

@@ -68,6 +68,15 @@ class TestImageResult(unittest.TestCase):
 
 
 class TestResultsHandler(unittest.TestCase):
+    def test_figures_that_cannot_be_made_cost_no_table(self):
+        def summarize(results):
+            raise ValueError("no bound")
+
+        writer = _Writer()
+        with self.assertRaisesRegex(ValueError, "no bound"):
+            _evaluate(ResultsHandler(writer, summarize=summarize), [[_item("a.png", 1.0)]])
+        self.assertEqual((len(writer.added), writer.metrics), (1, {}))
+
     def test_hands_over_results_failures_and_figures(self):
         writer = _Writer()
         loader = SimpleNamespace(failures=[("/data/cut.png#frame=3", "is cut off")], seen=4)

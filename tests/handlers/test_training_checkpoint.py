@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -76,13 +78,27 @@ class TestTrainingCheckpoint(CheckpointTestCase):
         self.assertEqual(self.best_weight(), 2)
 
     def test_the_scale_of_losses_in_half_precision_is_kept(self):
-        engines = [Engine(lambda *_: None) for _ in range(2)]
-        for engine, scale, resume in zip(engines, (8.0, 2.0), (False, True), strict=True):
-            engine.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-            engine.state.max_epochs = 1
-            TrainingCheckpoint(self.checkpoint, self.best, {"network": nn.Identity()}, resume=resume).attach(engine)
-            engine.run([0], max_epochs=1)
-        self.assertEqual(engines[1].scaler.get_scale(), 8.0)
+        def run(epochs: int, scale: float, resume: bool, amp: bool = True) -> SupervisedTrainer:
+            network = nn.Linear(1, 1)
+            trainer = SupervisedTrainer(
+                device=torch.device("cpu"),
+                max_epochs=epochs,
+                train_data_loader=[{"image": torch.ones(1, 1), "label": torch.ones(1, 1)}],
+                network=network,
+                optimizer=torch.optim.SGD(network.parameters(), 0.1),
+                loss_function=nn.MSELoss(),
+                amp=amp,
+            )
+            TrainingCheckpoint(self.checkpoint, self.best, {"network": network}, resume=resume).attach(trainer)
+            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            with unittest.mock.patch("torch.cuda.amp.GradScaler", return_value=scaler):  # MONAI's is for a GPU
+                trainer.run()
+            return trainer
+
+        run(1, 8.0, False)
+        self.assertEqual(run(2, 2.0, True).scaler.get_scale(), 8.0)
+        run(3, 2.0, True, amp=False)
+        self.assertEqual(run(4, 2.0, True).scaler.get_scale(), 2.0)
 
     def test_without_resume_it_starts_anew(self):
         self.run_epochs(2, [0.1, 0.9, 0.2])
