@@ -42,11 +42,11 @@ def low_rank_approximation(
         u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
         return (u[..., :rank] * s[..., None, :rank]) @ vh[..., :rank, :]
     m = matrix.double()  # autocast would run products of single precision in half precision
-    gram = m.transpose(1, 2) @ m  # (B, W, W)
-    # eigenvalues below this are rounding of the matrix: such vectors fade, they are not blown up
-    floor = (1e-12 * _trace(gram.detach())).clamp_min(1e-60)
+    # eigenvalues of G below this are rounding of the matrix: such vectors fade, they are not blown up
+    floor = (1e-12 * m.detach().square().sum(dim=(1, 2), keepdim=True)).clamp_min(1e-60)
     rest, result = m, torch.zeros_like(m)
     for _ in range(rank):
+        gram = rest.transpose(1, 2) @ rest  # (B, W, W); what is left of G itself would not stay positive
         power = gram / _trace(gram).clamp_min(1e-60)
         for _ in range(num_squarings):
             power = power @ power
@@ -54,11 +54,9 @@ def low_rank_approximation(
         largest = power.diagonal(dim1=1, dim2=2).argmax(dim=1)
         v = torch.gather(power, 2, largest[:, None, None].expand(-1, power.shape[1], 1))  # (B, W, 1)
         v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp_min(1e-60)
-        image = gram @ v
-        v = v * (torch.linalg.vector_norm(image, dim=1, keepdim=True) / floor).clamp_max(1.0)
+        v = v * (torch.linalg.vector_norm(gram @ v, dim=1, keepdim=True) / floor).clamp_max(1.0)
         term = (rest @ v) @ v.transpose(1, 2)  # sigma u v^T
         rest, result = rest - term, result + term
-        gram = rest.transpose(1, 2) @ rest  # what is left of the product itself would not stay symmetric and positive
     return result.to(matrix.dtype)
 
 
