@@ -9,6 +9,7 @@ from bundle.handlers.center_bank import CenterBankUpdater
 from bundle.handlers.class_heatmaps import ClassHeatmaps
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 from bundle.handlers.descriptor_whitening import DescriptorWhitening
+from bundle.handlers.feature_cells import FeatureCells
 from bundle.handlers.handler_group import HandlerGroup
 from bundle.handlers.mean_loss import MeanLoss
 from bundle.handlers.mixup import MixUp
@@ -29,6 +30,7 @@ __all__ = [
     "ClassifierFigures",
     "DescriptorWhitening",
     "EpochSeeder",
+    "FeatureCells",
     "HandlerGroup",
     "MeanLoss",
     "MixUp",

@@ -5,6 +5,7 @@
 from bundle.transforms.anomaly import AnomalyScored, AnomalyVerdictd, anomaly_heatmap
 from bundle.transforms.attention import AttentionResultd, MapLogitsd, StepMapsd
 from bundle.transforms.class_scores import ClassScoresd
+from bundle.transforms.display_facts import DisplayFactsd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
 from bundle.transforms.made_abnormal import MakeAbnormald, RandMakeAbnormald
 from bundle.transforms.picture import KeepPictured
@@ -16,6 +17,7 @@ __all__ = [
     "ClassScoresd",
     "CropToRegiond",
     "CropUniformBorderd",
+    "DisplayFactsd",
     "KeepPictured",
     "MakeAbnormald",
     "MapLogitsd",

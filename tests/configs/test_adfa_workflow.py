@@ -21,7 +21,7 @@ from bundle.data.files import file_sha256
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"image_size": [32, 32], "resize": [36, 36], "held_back": 0.5}
+SMALL = {"image_size": [32, 32], "held_back": 0.5}
 
 
 def run_here(task: str, **settings) -> None:

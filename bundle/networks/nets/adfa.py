@@ -13,6 +13,7 @@ from torch import nn
 
 from bundle.functional.resizing import resized_map
 from bundle.functional.whitening import whitening_matrix
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.adaptive_channel_attention import AdaptiveChannelAttention
 from bundle.networks.blocks.backbone import FeatureBackbone
 from bundle.networks.blocks.center_bank import CenterBank
@@ -165,6 +166,7 @@ class PatchDescriptor(nn.Module):
         return x.mul_(self.attention.factors(x))  # in place: fresh memory takes longer than the product
 
 
+@keeps_arguments
 class ADFA(nn.Module):
     """
     Map of distances to normal features (Huang et al., "ADFA: Attention-augmented differentiable top-k feature
@@ -192,6 +194,8 @@ class ADFA(nn.Module):
         ValueError: When ``image_size`` is not a pair of multiples of 16, ``map_stride`` is not 4 or 8, or another
             argument is out of range.
     """
+
+    feature_layer = "backbone"
 
     def __init__(
         self,

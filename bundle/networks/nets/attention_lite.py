@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import make_attention
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.blocks.pretrained import efficientnet_lite0_weights, load_pretrained
@@ -19,6 +20,7 @@ __all__ = ["AttentionLite0"]
 logger = logging.getLogger(__name__)
 
 
+@keeps_arguments
 class AttentionLite0(nn.Module):
     """
     EfficientNet-Lite0 with one attention block between a frozen and a trained part.
@@ -40,7 +42,7 @@ class AttentionLite0(nn.Module):
         ValueError: When ``frozen_stages`` is not in [1, 6] or ``attention`` is unknown.
     """
 
-    cam_layer, classifier_layer = "tuned", "fc"
+    cam_layer, classifier_layer, feature_layer = "tuned", "fc", "frozen"
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.backbone import make_resnet
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
@@ -89,6 +90,8 @@ class _MapNetwork(nn.Module):
         ValueError: When a frozen stage has an unknown name.
     """
 
+    feature_layer = "penultimate"
+
     def __init__(
         self,
         stages: Sequence[nn.Module],
@@ -136,6 +139,7 @@ class _MapNetwork(nn.Module):
         return self.classifier(self.aggregation(penultimate, self.last(penultimate)))
 
 
+@keeps_arguments
 class ResNetMSA(_MapNetwork):
     """
     ResNet with multi-scale aggregation (Cai et al., MICCAI 2018, https://arxiv.org/abs/1807.00958, Sec. 2.3).
@@ -190,6 +194,7 @@ class ResNetMSA(_MapNetwork):
         super().__init__(stages, (256 * wide, 512 * wide), num_classes, aggregate, upsample, frozen, fixed_statistics)
 
 
+@keeps_arguments
 class EfficientNetLiteMSA(_MapNetwork):
     """
     The same aggregation over the last two taps (112 and 320 channels) of EfficientNet-Lite0.

@@ -10,6 +10,7 @@ from typing import Any
 from monai.networks.nets.densenet import DenseNet
 from torch import nn
 
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
 
@@ -21,6 +22,7 @@ _LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32)}
 _GROWTH = 32
 
 
+@keeps_arguments
 class SNADenseNet(DenseNet):
     """
     DenseNet-121 or -169 with spectral norm attention (Fang et al., 2022, https://doi.org/10.1016/j.neucom.2022.09.008)
@@ -45,6 +47,7 @@ class SNADenseNet(DenseNet):
     """
 
     cam_layer, classifier_layer = "class_layers.relu", "class_layers.out"
+    feature_layer = "features.denseblock3"
 
     def __init__(
         self,

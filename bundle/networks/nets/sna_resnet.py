@@ -11,6 +11,7 @@ import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import nn
 
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
 from bundle.networks.blocks.backbone import TORCHVISION_LAYOUT
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
@@ -53,6 +54,7 @@ _LAYERS: dict[int, tuple[type[ResNetBlock] | type[ResNetBottleneck], list[int]]]
 }
 
 
+@keeps_arguments
 class SNAResNet(ResNet):
     """
     ResNet-18 or -50 with spectral norm attention (Fang et al., 2022, https://doi.org/10.1016/j.neucom.2022.09.008) or
@@ -76,7 +78,7 @@ class SNAResNet(ResNet):
         ValueError: When ``depth``, ``attention`` or ``placement`` is unknown.
     """
 
-    cam_layer, classifier_layer = "layer4", "fc"
+    cam_layer, classifier_layer, feature_layer = "layer4", "fc", "layer3"
 
     def __init__(
         self,

@@ -1,0 +1,22 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a trained model says of itself (``model.json``), and how it is used."""
+
+from bundle.model.assess import Assessabled
+from bundle.model.check import check_model
+from bundle.model.file import FORMAT_VERSION, MODEL_FILE, ModelFile, read_model, write_model
+from bundle.model.save import save_trained
+from bundle.model.training_set import check_one_kind, describe_training_set
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MODEL_FILE",
+    "Assessabled",
+    "ModelFile",
+    "check_model",
+    "check_one_kind",
+    "describe_training_set",
+    "read_model",
+    "save_trained",
+    "write_model",
+]

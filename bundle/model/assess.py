@@ -1,0 +1,48 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""No verdict for an image that a model knows nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+from monai.utils import CommonKeys
+
+from bundle.model.training_set import blank_reason, distance_of, outside_reason
+
+__all__ = ["Assessabled"]
+
+
+class Assessabled(Transform):
+    """
+    Take the verdict from an item whose image is almost of one value, or outside of what the model was trained on.
+
+    Score and map stay; ``abnormal``, ``p_value``, ``boxes`` and the findings above their operating points go, and
+    ``not_assessed`` says why, with the rule and the value. It comes last in a post-processing.
+
+    Args:
+        training_set: of the model's file, see :py:func:`bundle.model.describe_training_set`; ``None`` for a model that
+            was not trained, where only an image of almost one value is told.
+    """
+
+    def __init__(self, training_set: Mapping[str, Any] | None = None) -> None:
+        self.training_set = training_set
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item; ``feature_cells``, where a handler added them, are taken out."""
+        item = dict(data)
+        cells, meta = item.pop("feature_cells", None), item[CommonKeys.IMAGE].meta
+        if self.training_set is None:
+            reason = blank_reason(meta)
+        else:
+            distance = None if cells is None else distance_of(self.training_set, torch.as_tensor(cells)[None].cpu())
+            reason = outside_reason(self.training_set, meta, None if distance is None else float(distance))
+        if reason:
+            item["not_assessed"] = reason
+            item["abnormal"] = item["p_value"] = None
+            item["boxes"] = []
+            item["extra"] = {k: v for k, v in item.get("extra", {}).items() if k != "at or above threshold"}
+        return item

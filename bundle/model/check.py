@@ -1,0 +1,80 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Hold the settings of a run against the model that it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from bundle.model.file import ModelFile, _described, plain
+
+__all__ = ["check_model"]
+
+logger = logging.getLogger(__name__)
+
+
+def check_model(
+    model: ModelFile,
+    settings: Mapping[str, Any],
+    network: nn.Module,
+    weights_sha256: str | None = None,
+    override: bool = False,
+) -> list[str]:
+    """
+    Refuse a run whose settings contradict its model, since its results would be wrong and look right.
+
+    Values are compared, not texts: 0.10 is 0.1, and a tuple is a list.
+
+    Args:
+        model: from :py:func:`bundle.model.read_model`.
+        settings: of the run, by name; those that the model has too are compared.
+        network: of the run.
+        weights_sha256: of the file that runs, a checkpoint's or that of the checkpoint an export was made from;
+            ``None`` where it is not known.
+        override: use the run's settings all the same.
+
+    Returns:
+        names of the settings that contradict the model, which ``override`` allowed; no calibration belongs to them.
+
+    Raises:
+        ValueError: When a setting contradicts the model, with both values and the way to do it on purpose.
+    """
+    if not isinstance(override, bool):
+        raise ValueError(f"override_model must be True or False, spelled so, got '{override}'.")
+    name = model.folder.name or model.folder
+    different: dict[str, tuple[Any, Any]] = {
+        key: (value, model.settings[key])
+        for key, value in settings.items()
+        if key in model.settings and plain(value, key) != model.settings[key]
+    }
+    described = _described(network)
+    if described["arguments"] is not None and described != model.content["network"]:
+        different |= {"network_def": _differing(described, model.content["network"])}
+    if weights_sha256 is not None and weights_sha256 != model.weights_sha256:
+        different["ckpt_path"] = (weights_sha256[:12], model.weights_sha256[:12])
+    for key, (given, known) in different.items():
+        if not override:
+            raise ValueError(
+                f"--{key} {_text(given)} contradicts the model '{name}', which was trained with {_text(known)}: leave "
+                "it out, or give --override_model True for results without calibration."
+            )
+        logger.warning("--%s %s in place of the model's %s: no calibration applies", key, _text(given), _text(known))
+    return list(different)
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the two descriptions of a network, without the arguments that are the same."""
+    if one["name"] != other["name"]:
+        return one["name"], other["name"]
+    first, second = one["arguments"], other["arguments"] or {}
+    keys = [key for key in {**first, **second} if first.get(key, ...) != second.get(key, ...)]
+    return {key: first.get(key) for key in keys}, {key: second.get(key) for key in keys}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(plain(value, "value"))

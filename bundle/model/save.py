@@ -1,0 +1,60 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The last step of a training: the file that says what its weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from torch import nn
+
+from bundle.data import file_sha256
+from bundle.data.readers import split_frame
+from bundle.model.file import write_model
+from bundle.model.training_set import describe_training_set, gathered_cells
+
+__all__ = ["save_trained"]
+
+
+@idist.one_rank_only(with_barrier=True)
+def save_trained(
+    folder: str | Path,
+    family: str,
+    weights: str | Path,
+    network: nn.Module,
+    settings: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
+    typical_images: Iterable[Mapping[str, Any]],
+    changeable: Mapping[str, Any] | None = None,
+    calibration: str | Path | None = None,
+    mixed: bool = False,
+) -> None:
+    """
+    Write ``model.json`` for a network that has just been trained, in the first process.
+
+    Args:
+        folder: see :py:func:`bundle.model.write_model`, as the other arguments that it has too.
+        family: see there.
+        weights: see there.
+        network: see there; it has the weights of the file.
+        settings: see there.
+        items: of the training set, preprocessed.
+        typical_images: batches that the weights were not fitted to, see :py:func:`describe_training_set`.
+        changeable: see there.
+        calibration: see there.
+        mixed: whether several kinds of images were allowed.
+    """
+    files = {split_frame(str(item["image"].meta["filename_or_obj"]))[0] for item in items}
+    digest = file_digest(files)
+    training_set = describe_training_set(items, digest, gathered_cells(network, typical_images), mixed)
+    write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
+
+
+def file_digest(files: Iterable[Path]) -> str:
+    """Return one SHA-256 for the contents of files, whatever their order and names."""
+    import hashlib
+
+    return hashlib.sha256("".join(sorted(file_sha256(file) for file in files)).encode()).hexdigest()
