@@ -16,7 +16,7 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "functional": set(),
     "distributed": set(),
     "networks.blocks": {"functional"},
-    "networks.nets": {"functional", "networks.blocks"},
+    "networks.nets": {"functional", "networks.blocks", "networks.arguments"},
     "networks.exported": {"data"},  # an exported file names the checkpoint it was made from by its SHA-256
     "losses": {"functional", "distributed"},
     "transforms": {"functional", "data"},
@@ -24,6 +24,8 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "metrics": {"functional"},
     "inferers": {"functional"},
     "handlers": {"functional", "distributed", "metrics", "data", "results"},
+    # what a model says of itself names networks, and reads what readers and handlers noted
+    "model": {"functional", "networks", "data", "handlers", "results"},
     "engines": {"functional", "distributed", "metrics", "data"},
     "results": {"functional", "data"},
     # it gets networks only through the configuration it is told to run, whose settings it checks as a command line is

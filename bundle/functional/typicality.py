@@ -10,9 +10,10 @@ import torch.nn.functional as F
 __all__ = ["cell_means", "cells_of", "cross_fitted_distances", "typical_distance"]
 
 SIDE, CHANNELS, FOLDS, QUARTILE = 4, 128, 5, 0.25
+LEAST_SIDE = 7  # positions of a map; in a smaller one each position sees the whole image, and a finding changes all
 
 
-def cells_of(features: torch.Tensor) -> torch.Tensor:
+def cells_of(features: torch.Tensor) -> torch.Tensor | None:
     """
     Return the means of a feature map over the cells of a 4 x 4 grid.
 
@@ -20,12 +21,14 @@ def cells_of(features: torch.Tensor) -> torch.Tensor:
         features: shape ``(B, C, H, W)``; of more than 128 channels every n-th is taken.
 
     Returns:
-        shape ``(B, 16, C)`` with at most 128 channels.
+        shape ``(B, 16, C)`` with at most 128 channels, or ``None`` for a map of less than 7 x 7 positions.
 
     Example:
         >>> cells_of(torch.zeros(2, 256, 14, 14)).shape
         torch.Size([2, 16, 128])
     """
+    if min(features.shape[-2:]) < LEAST_SIDE:
+        return None
     step = -(-features.shape[1] // CHANNELS)
     return F.adaptive_avg_pool2d(features[:, ::step].float(), SIDE).flatten(2).transpose(1, 2)
 

@@ -24,7 +24,7 @@ class FeatureCells:
 
     They are the means of the map of the network's ``feature_layer``, see
     :py:func:`bundle.functional.typicality.cells_of`. A network that names no layer, such as an exported file, adds
-    nothing.
+    nothing, and neither do images too small for it.
 
     Args:
         network: un-wrapped network that the evaluator runs.
@@ -61,13 +61,14 @@ class FeatureCells:
     def __call__(self, engine: Engine) -> None:
         """Add the cells of the batch that has just gone through the network."""
         output: dict = engine.state.output  # type: ignore[assignment]
-        output["feature_cells"] = self._cells
+        if self._cells is not None:
+            output["feature_cells"] = self._cells
 
 
 @torch.no_grad()
 def feature_cells(network: nn.Module, images: torch.Tensor) -> torch.Tensor | None:
     """
-    Return the cells of images, ``(B, 16, C)``, or ``None`` for a network that names no layer.
+    Return the cells of images, ``(B, 16, C)``, or ``None`` for a network that names no layer, or small images.
 
     Args:
         network: with a ``feature_layer``; it is run in evaluation mode.
@@ -76,7 +77,7 @@ def feature_cells(network: nn.Module, images: torch.Tensor) -> torch.Tensor | No
     layer = _layer(network)
     if layer is None:
         return None
-    found: list[torch.Tensor] = []
+    found: list[torch.Tensor | None] = []
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with _evaluating(network):
         hook = layer.register_forward_hook(lambda module, inputs, output: found.append(_cells(output)))
@@ -102,6 +103,6 @@ def _layer(network: nn.Module) -> nn.Module | None:
     return None if name is None else network.get_submodule(name)
 
 
-def _cells(output: Any) -> torch.Tensor:
+def _cells(output: Any) -> torch.Tensor | None:
     features = output[-1] if isinstance(output, list | tuple) else output  # a backbone returns several, deepest last
     return cells_of(torch.as_tensor(features).detach())

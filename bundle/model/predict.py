@@ -1,0 +1,226 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model in three lines of Python, by the configuration that the command line runs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+from monai.data import Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose
+from torch import nn
+
+import bundle
+from bundle.data import ReadableDataLoader, find_images
+from bundle.data.readers import planar_affine
+from bundle.handlers import HandlerGroup
+from bundle.handlers.results import image_result
+from bundle.model.file import ModelFile, read_model
+from bundle.results.records import ImageResult
+
+__all__ = ["Model", "Predictions", "load_model"]
+
+
+class Predictions(list):
+    """
+    Results in the order of the images.
+
+    Args:
+        results: one an image.
+        failures: file and reason of each that could not be read.
+    """
+
+    def __init__(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(results)
+        self.failures = list(failures)
+
+
+class Model:
+    """
+    A trained model that answers images.
+
+    Args:
+        path: model folder, or its ``model.json``.
+        device: where it runs; ``None`` for a GPU where there is one.
+        settings: of the family's inference configuration that a user may change, such as ``false_alarm_rate``.
+
+    Attributes:
+        network: with its weights, in evaluation mode.
+        file: what the folder says of the model.
+
+    Raises:
+        ValueError: When the folder holds no model, or a setting contradicts it.
+    """
+
+    def __init__(self, path: str | Path, device: torch.device | str | None = None, **settings: Any) -> None:
+        self.file: ModelFile = read_model(path)
+        self._parser = inference_parser(self.file, device, settings)
+        self._parser.get_parsed_content("overridden")
+        self._parser.get_parsed_content("load_weights")
+        self.network: nn.Module = self._parser.get_parsed_content("network")
+
+    def predict(self, images: Any, batch_size: int | None = None) -> Any:
+        """
+        Answer images.
+
+        Args:
+            images: a path of a file, a folder, a DICOMDIR or a pattern; an array or tensor of display values 0..1 of
+                shape ``(rows, columns)``, ``(1, rows, columns)`` or ``(3, rows, columns)``; or a list of such.
+            batch_size: images at a time; ``None`` for the configuration's.
+
+        Returns:
+            one :py:class:`bundle.results.ImageResult` for one image; :py:class:`Predictions` for a folder, a pattern,
+            a file of several frames, or a list.
+
+        Raises:
+            FileNotFoundError: When a path names no file.
+            ValueError: When the one image that was given cannot be read, or an array is none of an image.
+        """
+        one = not isinstance(images, list | tuple)
+        items, failures = self._items([images] if one else images)
+        results, unread = self._run(items, batch_size)
+        failures += unread
+        if one and len(items) + len(failures) == 1 and not _of_many(images):
+            if failures:
+                raise ValueError(failures[0][1])
+            return results[0]
+        return Predictions(results, failures)
+
+    def _items(self, images: Sequence[Any]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        items: list[dict[str, Any]] = []
+        failures: list[tuple[str, str]] = []
+        for number, image in enumerate(images):
+            if isinstance(image, str | Path):
+                found, refusals = find_images(image, secret=self._parser.get_parsed_content("progress").secret)
+                items += found
+                failures += [(str(refusal.source), refusal.reason) for refusal in refusals]
+            else:
+                items.append({"image": _as_image(image, number), "key": f"{number:06d}"})
+        return [{**item, "key": f"{number:06d}"} for number, item in enumerate(items)], failures
+
+    def _run(self, items: list[dict], batch_size: int | None) -> tuple[list[ImageResult], list[tuple[str, str]]]:
+        slot = self._parser.get_parsed_content
+        results: list[ImageResult] = []
+        loader = ReadableDataLoader(
+            Dataset(items, Compose([_only_paths(slot("read")), slot("fit"), slot("normalize")])),
+            batch_size=batch_size or slot("batch_size"),
+        )
+
+        def collect(engine: Engine) -> None:
+            pairs = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[arg-type]
+            found = [image_result({**batch, **output}) for batch, output in pairs]
+            for result, picture in zip(found, loader.pictures, strict=False):
+                result.image = picture
+            results.extend(found)
+
+        evaluator = SupervisedEvaluator(
+            device=slot("device"),
+            val_data_loader=loader,
+            network=self.network,
+            inferer=slot("inferer"),
+            postprocessing=slot("postprocessing"),
+            val_handlers=[HandlerGroup(slot("family_handlers"))],
+            amp=slot("amp"),
+        )
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, collect)
+        if items:
+            evaluator.run()
+        return results, list(loader.failures)
+
+
+def load_model(path: str | Path, device: torch.device | str | None = None, **settings: Any) -> Model:
+    """
+    Return a trained model that answers images.
+
+    ``model = bundle.load_model("OUT")``, ``result = model.predict("film.dcm")``, and ``model.network`` for those who
+    want the module.
+
+    Args:
+        path: see :py:class:`Model`, as the others.
+        device: see there.
+        **settings: see there.
+
+    Raises:
+        ValueError: When the folder holds no model, or a setting contradicts it.
+    """
+    return Model(path, device, **settings)
+
+
+def inference_parser(
+    model: ModelFile, device: torch.device | str | None = None, settings: dict[str, Any] | None = None
+) -> ConfigParser:
+    """
+    Return the configuration of a model's family in inference, set to the model.
+
+    Args:
+        model: from :py:func:`bundle.model.read_model`.
+        device: where it runs; ``None`` for a GPU where there is one.
+        settings: that replace the configuration's, by name.
+
+    Raises:
+        ValueError: When the configurations are not beside the package, or have no such setting.
+    """
+    root = Path(bundle.__file__).resolve().parents[1]
+    arguments = root / "configs" / f"args_{model.family}_inference.yaml"
+    files = [root / "configs" / "inference.json"]  # of a built zoo bundle
+    if arguments.is_file():
+        files = [root / file for file in ConfigParser.load_config_file(arguments)["config_file"]]
+    elif not files[0].is_file():
+        raise ValueError(f"the configurations must lie beside the package, '{root / 'configs'}' has none of them.")
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    if device is not None:
+        parser["device"] = torch.device(device)
+    parser["model"], parser["progress"] = model, SimpleNamespace(secret=secrets.token_hex(16))
+    for name, value in (settings or {}).items():
+        if name not in parser:
+            raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")
+        parser[name] = value
+    return parser
+
+
+def _of_many(path: Any) -> bool:
+    """Return whether a path asks for all that it finds, however many that are."""
+    return isinstance(path, str | Path) and not Path(path).expanduser().is_file()
+
+
+def _only_paths(read: Callable) -> Callable:
+    """Return a transform that reads what is a path and passes images on."""
+    return lambda item: read(item) if isinstance(item["image"], str) else item
+
+
+def _as_image(values: Any, number: int) -> MetaTensor:
+    """Return display values as the reader returns an image, ``(3, rows, columns)``."""
+    try:
+        image = torch.as_tensor(np.asarray(values) if not isinstance(values, torch.Tensor) else values)
+        image = torch.as_tensor(image).detach().cpu().float()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an image must be a path, an array or a tensor, got {type(values).__name__}.") from error
+    image = image[None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ValueError(
+            f"an image must have shape (rows, columns) or (1 or 3, rows, columns), got {list(image.shape)}."
+        )
+    low, high = float(image.min()), float(image.max())
+    if not (0 <= low and high <= 1):  # not-a-number too
+        raise ValueError(f"an image must have display values 0..1, got {low:g} to {high:g}.")
+    meta = {
+        "filename_or_obj": f"array {number}",
+        "spatial_shape": np.array(image.shape[1:]),
+        "original_channel_dim": 0,
+        "spacing": np.full(2, np.nan),
+        "region": np.array([0, 0, *image.shape[1:]]),
+        "modality": "",
+        "view_position": "",
+    }
+    spacing = np.full(2, np.nan)
+    return MetaTensor(image.expand(3, -1, -1).clone(), affine=torch.as_tensor(planar_affine(spacing)), meta=meta)
