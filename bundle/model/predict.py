@@ -64,8 +64,11 @@ class Model:
     def __init__(self, path: str | Path, device: torch.device | str | None = None, **settings: Any) -> None:
         self.file: ModelFile = read_model(path)
         self._parser = inference_parser(self.file, device, settings)
-        self._parser.get_parsed_content("overridden")
-        self._parser.get_parsed_content("load_weights")
+        try:
+            self._parser.get_parsed_content("overridden")
+            self._parser.get_parsed_content("load_weights")
+        except RuntimeError as error:  # MONAI's, around ours
+            raise _innermost(error) from None
         self.network: nn.Module = self._parser.get_parsed_content("network")
 
     def predict(self, images: Any, batch_size: int | None = None) -> Any:
@@ -188,6 +191,12 @@ def inference_parser(
     return parser
 
 
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _of_many(path: Any) -> bool:
     """Return whether a path asks for all that it finds, however many that are."""
     return isinstance(path, str | Path) and not Path(path).expanduser().is_file()
@@ -207,13 +216,14 @@ def _as_image(values: Any, number: int) -> MetaTensor:
         raise ValueError(f"an image must be a path, an array or a tensor, got {type(values).__name__}.") from error
     image = image[None] if image.ndim == 2 else image
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise ValueError(
-            f"an image must have shape (rows, columns) or (1 or 3, rows, columns), got {list(image.shape)}."
-        )
+        shape = list(image.shape)
+        raise ValueError(f"an image must have shape (rows, columns) or (1 or 3, rows, columns), got {shape}.")
     low, high = float(image.min()), float(image.max())
     if not (0 <= low and high <= 1):  # not-a-number too
         raise ValueError(f"an image must have display values 0..1, got {low:g} to {high:g}.")
+    affine = torch.as_tensor(planar_affine(np.full(2, np.nan)))
     meta = {
+        "original_affine": affine,
         "filename_or_obj": f"array {number}",
         "spatial_shape": np.array(image.shape[1:]),
         "original_channel_dim": 0,
@@ -222,5 +232,4 @@ def _as_image(values: Any, number: int) -> MetaTensor:
         "modality": "",
         "view_position": "",
     }
-    spacing = np.full(2, np.nan)
-    return MetaTensor(image.expand(3, -1, -1).clone(), affine=torch.as_tensor(planar_affine(spacing)), meta=meta)
+    return MetaTensor(image.expand(3, -1, -1).clone(), affine=affine.clone(), meta=meta)

@@ -81,8 +81,9 @@ class WarmWorkflow:
         )
         workflow.initialize()
         self._parser = workflow.parser
-        for slot in ("network_def", "calibration"):
-            self._parser[slot] = self._parser.get_parsed_content(slot)
+        kept = {slot: self._parser.get_parsed_content(slot) for slot in ("model", "network_def", "calibration")}
+        for slot, value in kept.items():  # setting one forgets what was built, so all are built before
+            self._parser[slot] = value
         if "model_dir" not in settings:
             raise ValueError(f"model '{model.name}': settings must name model_dir, the folder with its weights.")
 
