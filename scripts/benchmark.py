@@ -37,6 +37,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from benchmark_reading import our_chain, synthetic_radiographs
+from monai.bundle import ConfigParser
 from paper_adfa import paper_map
 from PIL import Image
 
@@ -44,6 +45,7 @@ from bundle.engines.memory import keep_freed_memory
 from bundle.functional.erasure import erased_logits
 from bundle.inferers.attention_mining import AttentionMiningInferer
 from bundle.losses import MeanDistanceLoss
+from bundle.model import save_start
 from bundle.networks.blocks import FeatureCache
 from bundle.networks.nets.adfa import ADFA
 from bundle.networks.nets.attention_lite import AttentionLite0
@@ -218,10 +220,12 @@ def inference_call(folder: Path, count: int, flags: list[str], size: int = 224) 
     rng = np.random.default_rng(0)
     for i in range(count):
         Image.fromarray(rng.integers(0, 255, (size + 32, size + 32), dtype=np.uint8)).save(images / f"{i:06d}.png")
-    torch.save(make("efficientnet_lite0", DEFAULT, size).state_dict(), model / "model.pt")
+    files = ConfigParser.load_config_file(SCRIPTS.parent / "configs" / "args_adfa_train.yaml")["config_file"]
+    config = ConfigParser(ConfigParser.load_config_files([str(SCRIPTS.parent / file) for file in files]))
+    config["image_size"] = [size, size]
+    save_start(config, model, make("efficientnet_lite0", DEFAULT, size))
     call = ["-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_inference.yaml"]
     given = {"input": images, "model_dir": model, "output_dir": folder / "out", "calibration": None}
-    given |= {"image_size": f"[{size},{size}]", "resize": f"[{size + 32},{size + 32}]"}
     return call + [str(word) for name, value in given.items() for word in (f"--{name}", value)] + flags
 
 

@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))  # the bundles get the package of this repository,
 
 from bundle import __version__  # noqa: E402
 from bundle.data.files import file_sha256  # noqa: E402
+from bundle.model import ModelFile, read_model, save_start  # noqa: E402
 
 PAGES = (
     "configs.md",
@@ -139,16 +140,21 @@ def make_page(config: dict[str, Any], metadata: dict[str, Any], parts: dict[str,
     )
 
 
-def add_weights(target: Path, network: torch.nn.Module, weights: Path | None, large_files_url: str | None) -> None:
-    """Put weights into models/, or their address into large_files.yml and the file itself beside the bundle."""
-    model = target / "models" / "model.pt"
+def add_model(config: dict[str, Any], folder: Path, weights: Path | None) -> ModelFile:
+    """Put a trained model into a folder, or a start by the configuration, and return what its file says."""
     if weights is None:
-        torch.save(network.state_dict(), model)
+        set_determinism(seed=0)
+        save_start(ConfigParser(config), folder)
     else:
-        for file in ("model.pt", "calibration.json"):
+        for file in ("model.pt", "model.json", "calibration.json"):
             if (weights / file).is_file():
-                shutil.copy(weights / file, model.parent)
-        network.load_state_dict(torch.load(model, weights_only=True))  # or they belong to another network
+                shutil.copy(weights / file, folder)
+    return read_model(folder, config["family"])
+
+
+def move_large(target: Path, large_files_url: str | None) -> None:
+    """Put the address of the weights into large_files.yml and the file beside the bundle, where there is an address."""
+    model = target / "models" / "model.pt"
     if large_files_url is not None:
         entry = {
             "path": "models/model.pt",
@@ -186,19 +192,21 @@ def build(manifest: Path, output_dir: Path, weights: Path | None, large_files_ur
         write_json(target / "configs" / f"{name}.json", config)
     for name in ("multi_gpu_train", "multi_gpu_evaluate"):  # the zoo's names for what goes on top of a config
         write_json(target / "configs" / f"{name}.json", merged(["multi_gpu.yaml"]))
-    set_determinism(seed=0)
-    network = ConfigParser(configs["train"]).get_parsed_content("network_def")
-    metadata = make_metadata(configs["train"], network, parts)
+    model = add_model(configs["train"], target / "models", weights)
+    network = model.network()
+    network.load_state_dict(torch.load(model.weights, weights_only=True))  # or they belong to another network
+    described = {**configs["train"], **model.settings}
+    metadata = make_metadata(described, network, parts)
     write_json(target / "configs" / "metadata.json", metadata)
     shutil.copy(ROOT / "configs" / "logging.conf", target / "configs")
-    page = make_page(configs["train"], metadata, parts, untrained=weights is None)
+    page = make_page(described, metadata, parts, untrained=weights is None)
     (target / "docs" / "README.md").write_text(page)
     shutil.copy(ROOT / "zoo" / "data_license.txt", target / "docs")
     for name in (f"{parts['family']}.md", *PAGES):
         shutil.copy(ROOT / "docs" / name, target / "docs")
     shutil.copy(ROOT / "LICENSE", target)
     shutil.copytree(ROOT / "bundle", target / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
-    add_weights(target, network, weights, large_files_url)
+    move_large(target, large_files_url)
     archive = output_dir / f"{target.name}_v{metadata['version']}.zip"
     write_zip(target, archive)
     return archive
@@ -210,7 +218,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=ROOT / "build" / "zoo", help="default: build/zoo")
     parser.add_argument("--bundles", nargs="+", help="names of zoo/*.yaml, default: all")
     parser.add_argument(
-        "--weights", type=Path, help="has <bundle>/model.pt and <bundle>/calibration.json from training"
+        "--weights", type=Path, help="has the model folder of each bundle, <bundle>/model.json and what it names"
     )
     parser.add_argument("--large_files_url", help="where <bundle>/model.pt will be; it then stays out of the bundle")
     args = parser.parse_args()

@@ -58,10 +58,9 @@ def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: i
     shared = {
         "dataset_dir": str(data),
         "output_dir": str(output_dir),
-        "image_size": [side, side],
-        "resize": [round(side * 1.1)] * 2,
     }
-    run_workflow("train", max_epochs=epochs, **shared)
+    # the phantoms are films and ultrasound images together
+    run_workflow("train", max_epochs=epochs, image_size=[side, side], mixed_training=dataset_dir is None, **shared)
     title = "ADFA demonstration" + ("" if dataset_dir else " on synthetic phantoms")
     run_workflow("evaluate", title=title, notes=notes, **shared)
     metrics = json.loads((output_dir / "metrics.json").read_text())

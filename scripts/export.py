@@ -3,7 +3,7 @@
 """
 Export trained networks as TorchScript (.ts), torch.export (.pt2) and ONNX, beside their model.pt, and compare.
 
-    python scripts/export.py --images DIR --model adfa OUT --model sna OUT --model msa OUT "classes=[normal,pneumonia]"
+    python scripts/export.py --images DIR --model OUT [--model OUT ...]
 
 Prints, for each family and format, the largest difference from the network itself on the images, read as inference
 reads them, in batches of several sizes; the size of the file; and images a second on one CPU thread. Ends with 1 where
@@ -20,40 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from monai.bundle import ConfigParser
-from monai.utils import convert_to_tensor
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bundle.data import find_images  # noqa: E402
+from bundle.model import Model, load_model  # noqa: E402
 from bundle.networks.exported import EXPORT_FORMATS, ExportedNetwork, export_network  # noqa: E402
 
 OWN = "model.pt"  # the network itself, whose difference is that between sizes of batches
 HEAD = ["family", "format", "largest difference", "of the largest output", "file, MB", "images/s"]
 
 
-def parser_of(family: str, model_dir: Path, settings: list[str]) -> ConfigParser:
-    """Return the configuration of a family's inference with KEY=VALUE settings."""
-    arguments = ConfigParser.load_config_file(ROOT / "configs" / f"args_{family}_inference.yaml")
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / file) for file in arguments["config_file"]])
-    parser["device"], parser["model_dir"] = torch.device("cpu"), str(model_dir)
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key not in parser:
-            raise SystemExit(f"error: '{key}' is no setting of {family}'s inference")
-        parser[key] = yaml.safe_load(value)
-    return parser
-
-
-def read_images(preprocessing: Any, path: Path, number: int) -> torch.Tensor:
-    """Return up to ``number`` images, evenly spaced in the list of all, preprocessed, ``(B, C, H, W)``."""
+def read_images(model: Model, path: Path, number: int) -> torch.Tensor:
+    """Return up to ``number`` images, evenly spaced in the list of all, as inference reads them, ``(B, C, H, W)``."""
     items, _ = find_images(str(path))
     chosen = items[:: max(1, len(items) // number)][:number]
-    return torch.stack([convert_to_tensor(preprocessing(dict(item))["image"]) for item in chosen])
+    return torch.stack([model.preprocessed(item["image"]) for item in chosen])
 
 
 def outputs(network: nn.Module, images: torch.Tensor, batch_size: int) -> torch.Tensor:
@@ -72,12 +56,11 @@ def images_per_second(network: nn.Module, images: torch.Tensor, repeats: int) ->
     return len(images) / min(times)
 
 
-def rows_of(family: str, model_dir: Path, settings: list[str], args: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
+def rows_of(model_dir: Path, args: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
     """Export one network in all formats and yield the table's rows."""
-    parser = parser_of(family, model_dir, settings)
-    parser.get_parsed_content("load_weights")
-    network, checkpoint = parser.get_parsed_content("network_def").eval(), Path(parser.get_parsed_content("ckpt_path"))
-    images = read_images(parser.get_parsed_content("preprocessing"), args.images, args.number)
+    model = load_model(model_dir, device="cpu")
+    family, network, checkpoint = model.file.family, model.network.eval(), Path(model.file.weights)
+    images = read_images(model, args.images, args.number)
     expected = outputs(network, images, 8)
     largest = expected.abs().max().item()
     for suffix in (OWN, *args.formats):
@@ -95,11 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--model",
-        nargs="+",
+        type=Path,
         action="append",
         required=True,
-        metavar=("FAMILY", "DIR"),
-        help="adfa, sna or msa, the folder with its model.pt, and KEY=VALUE settings of its configuration; repeatable",
+        metavar="DIR",
+        help="folder of a trained model, of any family; repeatable",
     )
     parser.add_argument("--images", type=Path, required=True, help="file, folder or pattern")
     parser.add_argument("--number", type=int, default=24, help="images to compare on, evenly spaced, default 24")
@@ -110,8 +93,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     worst = 0.0
-    for family, folder, *settings in args.model:
-        for name, suffix, difference, share, size, speed in rows_of(family, Path(folder), settings, args):
+    for folder in args.model:
+        for name, suffix, difference, share, size, speed in rows_of(folder, args):
             worst = max(worst, difference)
             print(f"| {name} | {suffix} | {difference:.1e} | {share:.1e} | {size:.1f} | {speed:.1f} |", flush=True)
     if worst > args.tolerance:

@@ -59,10 +59,10 @@ def write_images(folder: Path, count: int, seed: int) -> None:
 
 def settings_of(task: str, data: Path, model: Path) -> dict[str, Any]:
     """Return what is small about a task's run."""
-    small = {"image_size": [SIDE, SIDE], "resize": [SIDE, SIDE], "batch_size": 4}
+    small = {"image_size": [SIDE, SIDE], "batch_size": 4}
     adfa = {"descriptor_channels": 8}
     if task == INFERENCE:
-        return {**small, **adfa, "input": str(data / "images"), "model_dir": str(model)}
+        return {"batch_size": 4, "input": str(data / "images"), "model_dir": str(model)}
     small |= {"dataset_dir": str(data), "max_epochs": 4}
     if task == "adfa_train":
         return {**small, **adfa, "dataset_dir": str(data / "images"), "backbone_weights": "random", "folds": 3}

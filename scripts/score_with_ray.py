@@ -69,7 +69,7 @@ class Scorer:
         workflow = workflow_of(args_file, {**settings, "formats": ["json"], "output_dir": self.scratch.name})
         workflow.initialize()
         self.parser = workflow.parser
-        kept = ("network_def", "network", "calibration", "weights_sha256")
+        kept = ("model", "network_def", "network", "calibration", "weights_sha256")
         kept_objects = {slot: self.parser.get_parsed_content(slot) for slot in kept}  # setting a slot forgets them all
         for slot, value in kept_objects.items():
             self.parser[slot] = value

@@ -23,15 +23,15 @@ from PIL import Image
 from bundle.data.files import CannotWriteError, atomic_path
 from bundle.engines import prepare_run
 from bundle.results import Progress, ResultsWriter
-from tests.workflows import run_workflow, workflow_of
+from tests.workflows import START, run_workflow, workflow_of, write_start
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"image_size": [64, 64], "resize": [64, 64]}
+SMALL = {"image_size": [64, 64]}
 FAMILIES = {"adfa": {"backbone_weights": "random"}, "sna": {"pretrained": None}, "msa": {"backbone_weights": None}}
 
 
 def run_here(name: str, **settings) -> None:
-    run_workflow(name, **SMALL, **settings)
+    run_workflow(name, **(SMALL if name.endswith("train") else {}), **settings)
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -44,13 +44,12 @@ def write_pictures(folder: Path, count: int) -> None:
 
 def write_model(family: str, folder: Path) -> None:
     """Write the untrained network of a family."""
-    folder.mkdir()
     torch.manual_seed(0)
-    workflow = workflow_of(f"{family}_inference", model_dir=folder, **SMALL, **FAMILIES[family])
-    network = workflow.parser.get_parsed_content("network_def")
+    settings = {"dataset_dir": "", **SMALL, **FAMILIES[family]}
+    network = workflow_of(START[family], **settings).parser.get_parsed_content("network_def")
     if family == "adfa":
         network.center_bank.centers.normal_()
-    torch.save(network.state_dict(), folder / "model.pt")
+    write_start(folder, family, network, **settings)
 
 
 def scores_of(folder: Path) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["--resize", "[64,64]", "--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
+SMALL = ["--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

@@ -17,7 +17,7 @@ from PIL import Image
 from bundle.networks.blocks.attention import ATTENTION_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["--resize", "[64,64]", "--image_size", "[64,64]"]
+SMALL = ["--image_size", "[64,64]"]
 
 
 def run_bundle(task: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import yaml
 from monai.bundle import ConfigWorkflow
+from torch import nn
+
+from bundle.model import save_start
 
 ROOT = Path(__file__).resolve().parents[1]
+START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end"}
 
 
 def workflow_of(name: str, **settings) -> ConfigWorkflow:
@@ -23,6 +27,12 @@ def workflow_of(name: str, **settings) -> ConfigWorkflow:
         logging_file=False,
         **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
     )
+
+
+def write_start(folder: Path, family: str, network: nn.Module | None = None, **settings) -> Path:
+    """Write a model folder with an untrained network of a family, or the one given; return its weights."""
+    settings = {"dataset_dir": "", "output_dir": str(folder), **settings}
+    return save_start(workflow_of(START[family], **settings).parser, folder, network)
 
 
 def run_workflow(name: str, **settings) -> None:

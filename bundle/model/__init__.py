@@ -6,7 +6,7 @@ from bundle.model.assess import Assessabled
 from bundle.model.check import check_model
 from bundle.model.file import FORMAT_VERSION, MODEL_FILE, ModelFile, read_model, write_model
 from bundle.model.predict import Model, Predictions, load_model
-from bundle.model.save import save_trained
+from bundle.model.save import save_start, save_trained
 from bundle.model.training_set import check_one_kind, describe_training_set
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "describe_training_set",
     "load_model",
     "read_model",
+    "save_start",
     "save_trained",
     "write_model",
 ]

@@ -57,6 +57,12 @@ def check_model(
         different |= {"network_def": _differing(described, model.content["network"])}
     if weights_sha256 is not None and weights_sha256 != model.weights_sha256:
         different["ckpt_path"] = (weights_sha256[:12], model.weights_sha256[:12])
+        if not override:
+            raise ValueError(
+                f"the weights in use are not those of the model '{name}': SHA-256 "
+                f"{weights_sha256[:12]} in place of {model.weights_sha256[:12]}. A training that was ended goes on with "
+                "--resume True; --override_model True uses them all the same, without calibration."
+            )
     for key, (given, known) in different.items():
         if not override:
             raise ValueError(

@@ -182,7 +182,8 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
         family: that is asked for; ``None`` for any.
 
     Returns:
-        the file's content, whose parts and hashes of weights and calibration were checked.
+        the file's content; its parts and the hash of the calibration were checked, that of the weights is
+        :py:func:`bundle.model.check_model`'s, since an exported file may run in their place.
 
     Raises:
         ValueError: When there is no such file, it is malformed or of a newer version, a file that it names is another
@@ -204,9 +205,9 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
         )
     if family is not None and content["family"] != family:
         raise ValueError(f"'{file}' is a model of family {content['family']}, {family} is asked for.")
-    for part in ("weights", "calibration"):
-        if content[part] is not None:
-            _check_bound(file, part, content[part])
+    _check_entry(file, "weights", content["weights"])
+    if content["calibration"] is not None:
+        _check_bound(file, "calibration", content["calibration"])
     return ModelFile(file.parent, content, file_sha256(file))
 
 
@@ -292,17 +293,22 @@ def _bound(file: Path, folder: Path) -> dict[str, str]:
     return {"file": file.name, "sha256": file_sha256(file)}
 
 
-def _check_bound(model: Path, part: str, entry: Any) -> None:
+def _check_entry(model: Path, part: str, entry: Any) -> None:
     name, known = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "sha256"))
     if not isinstance(name, str) or not isinstance(known, str) or Path(name).name != name:
         raise ValueError(f"'{model}' is no file of a model: {part} must have the name of a file and its sha256.")
+
+
+def _check_bound(model: Path, part: str, entry: Any) -> None:
+    _check_entry(model, part, entry)
+    name, known = entry["file"], entry["sha256"]
     file = model.parent / name
     if not file.is_file():
         raise ValueError(f"'{model}' names '{name}', which is missing.")
     if file_sha256(file) != known:
         raise ValueError(
             f"'{file}' is not the file that {model.name} describes: the SHA-256 differs. A training that was ended "
-            "goes on with --resume True; a file that was put here has to come with its own folder."
+            "goes on with --resume True; a file from elsewhere has to come with its own folder."
         )
 
 

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 from monai.data import Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
+from monai.utils import convert_to_tensor
 from torch import nn
 
 import bundle
@@ -98,6 +99,23 @@ class Model:
             return results[0]
         return Predictions(results, failures)
 
+    def preprocessed(self, image: Any) -> torch.Tensor:
+        """
+        Return what the network is given for an image, ``(3, H, W)``.
+
+        Args:
+            image: a path, with ``#frame=N`` after it for a frame, or an array or tensor as :py:meth:`predict` takes.
+
+        Raises:
+            RuntimeError: When the file cannot be read.
+        """
+        item = {"image": image if isinstance(image, str) else _as_image(image, 0)}
+        return convert_to_tensor(self._preprocessing()(item)["image"], track_meta=False)
+
+    def _preprocessing(self) -> Compose:
+        slot = self._parser.get_parsed_content
+        return Compose([_only_paths(slot("read")), slot("fit"), slot("normalize")])
+
     def _items(self, images: Sequence[Any]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
         items: list[dict[str, Any]] = []
         failures: list[tuple[str, str]] = []
@@ -113,10 +131,7 @@ class Model:
     def _run(self, items: list[dict], batch_size: int | None) -> tuple[list[ImageResult], list[tuple[str, str]]]:
         slot = self._parser.get_parsed_content
         results: list[ImageResult] = []
-        loader = ReadableDataLoader(
-            Dataset(items, Compose([_only_paths(slot("read")), slot("fit"), slot("normalize")])),
-            batch_size=batch_size or slot("batch_size"),
-        )
+        loader = ReadableDataLoader(Dataset(items, self._preprocessing()), batch_size=batch_size or slot("batch_size"))
 
         def collect(engine: Engine) -> None:
             pairs = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[arg-type]

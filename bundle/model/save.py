@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
+from monai.bundle import ConfigParser
 from torch import nn
 
 from bundle.data import file_sha256
@@ -16,7 +19,7 @@ from bundle.data.readers import split_frame
 from bundle.model.file import write_model
 from bundle.model.training_set import describe_training_set, gathered_cells
 
-__all__ = ["save_trained"]
+__all__ = ["save_start", "save_trained"]
 
 
 @idist.one_rank_only(with_barrier=True)
@@ -53,8 +56,29 @@ def save_trained(
     write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
 
 
+def save_start(config: ConfigParser, folder: str | Path, network: nn.Module | None = None) -> Path:
+    """
+    Write a network before any training as a model folder: for tests, benchmarks and bundles without trained weights.
+
+    Args:
+        config: of a family's training, with its settings.
+        folder: made where it is missing.
+        network: of the configuration; ``None`` has it built.
+
+    Returns:
+        the file of weights.
+    """
+    weights = Path(folder) / "model.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    slot = config.get_parsed_content
+    network = slot("network_def") if network is None else network
+    torch.save(network.state_dict(), weights)
+    calibration = weights.parent / "calibration.json"
+    settings, changeable = slot("model_settings"), slot("changeable_settings")
+    write_model(folder, config["family"], weights, network, settings, changeable, calibration=calibration)
+    return weights
+
+
 def file_digest(files: Iterable[Path]) -> str:
     """Return one SHA-256 for the contents of files, whatever their order and names."""
-    import hashlib
-
     return hashlib.sha256("".join(sorted(file_sha256(file) for file in files)).encode()).hexdigest()

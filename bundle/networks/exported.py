@@ -138,6 +138,8 @@ def weights_sha256(path: str | Path) -> str | None:
         FileNotFoundError: When the file does not exist.
     """
     if Path(path).suffix not in EXPORT_FORMATS:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"weights must be an existing file, got '{path}'.")
         return file_sha256(path)
     path = _existing(path)
     found: Any

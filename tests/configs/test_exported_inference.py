@@ -16,7 +16,7 @@ from PIL import Image
 from bundle.data.files import file_sha256
 from bundle.networks.exported import export_network
 from bundle.networks.nets import ADFA, AttentionLite0, make_msa
-from tests.workflows import run_workflow
+from tests.workflows import run_workflow, write_start
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -32,8 +32,7 @@ FAMILIES = {  # a small network, and the settings that make it
 
 
 def infer(family: str, **settings) -> None:
-    small = {"image_size": SIZE, "resize": SIZE, "batch_size": 2, "formats": ["csv"], **FAMILIES[family][1]}
-    run_workflow(f"{family}_inference", **small, **settings)
+    run_workflow(f"{family}_inference", batch_size=2, formats=["csv"], **settings)
 
 
 def figures(folder: Path) -> list[list[float]]:
@@ -62,10 +61,12 @@ class TestExportedInference(unittest.TestCase):
         if family == "adfa":
             network.center_bank.set_centers(network.describe(torch.randn(1, 3, *SIZE))[0])
             calibration = {"threshold": 1, "scores": [1], "false_alarm_rate": 0.5, "heat_low": 0}
-        torch.save(network.state_dict(), self.root / "model.pt")
+        settings = {"image_size": SIZE, **FAMILIES[family][1]}
+        write_start(self.root, family, network, **settings)
         if family != "msa":
             calibration["weights_sha256"] = file_sha256(self.root / "model.pt")
             (self.root / "calibration.json").write_text(json.dumps(calibration))
+            write_start(self.root, family, network, **settings)  # once more, with the calibration
         return network
 
     def check(self, family: str, *formats: str) -> None:
@@ -112,7 +113,7 @@ class TestExportedInference(unittest.TestCase):
         error: BaseException = caught.exception
         while error.__cause__ is not None:
             error = error.__cause__
-        self.assertIn("belongs to other weights than those in use", str(error))
+        self.assertIn("the weights in use are not those of the model", str(error))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from bundle.networks.nets import ADFA
+from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"backbone": "resnet18", "image_size": "[32,32]", "resize": "[32,32]", "batch_size": "2"}
+SETTINGS = {"batch_size": "2"}
 
 
 @unittest.skipUnless(
@@ -33,7 +34,7 @@ class TestScoreWithRay(unittest.TestCase):
         torch.manual_seed(0)
         network = ADFA((32, 32), "resnet18", None, 0, epsilon=0, map_stride=8)
         network.center_bank.set_centers(torch.randn(network.center_bank.centers.shape))
-        torch.save(network.state_dict(), self.root / "model.pt")
+        write_start(self.root, "adfa", network, image_size=[32, 32], backbone="resnet18")
         for i in range(7):
             pixels = np.random.default_rng(i).integers(0, 255, (40, 40)).astype(np.uint8)
             Image.fromarray(pixels).save(self.images / f"{i}.png")

@@ -22,38 +22,29 @@ from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Model, Settings
 from bundle.service.workflow import WarmWorkflow
 from tests.synthetic_dicom import save_dicom
+from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]
 RADIOGRAPH, ULTRASOUND = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.6.1"
 
 
-def _save_untrained(model: Model, folder: Path) -> Path:
-    """Write the weights of the network that a model's configuration describes, as they are before training."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / file) for file in ConfigParser.load_config_file(model.args_file)["config_file"]])
-    parser.update({**model.settings, "backbone_weights": None})
-    torch.manual_seed(0)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
-    return folder / "model.pt"
-
-
 def small_adfa(folder: Path) -> Model:
     """Write an untrained ADFA with a made-up calibration."""
-    settings = {"model_dir": str(folder), "image_size": [32, 32], "resize": [36, 36]}
-    model = Model("adfa", ROOT / "configs" / "args_adfa_inference.yaml", settings)
-    weights = _save_untrained(model, folder)
+    settings = {"image_size": [32, 32], "backbone_weights": None}
+    torch.manual_seed(0)
+    weights = write_start(folder, "adfa", **settings)
     write_calibration(folder / "calibration.json", weights, [0.1 * i for i in range(20)], 0.5, 0.1)
-    return model
+    torch.manual_seed(0)
+    write_start(folder, "adfa", **settings)  # once more, with the calibration
+    return Model("adfa", ROOT / "configs" / "args_adfa_inference.yaml", {"model_dir": str(folder)})
 
 
 def small_msa(folder: Path) -> Model:
     """Write an untrained localization network of two classes, for radiographs."""
-    sizes = {"image_size": [64, 64], "resize": [64, 64], "mining_steps": 1}
-    settings = {"model_dir": str(folder), "classes": ["Effusion", "Mass"], **sizes}
-    model = Model("msa", ROOT / "configs" / "args_msa_inference.yaml", settings, ("CR", "DX"))
-    _save_untrained(model, folder)
-    return model
+    torch.manual_seed(0)
+    settings = {"image_size": [64, 64], "mining_steps": 1, "classes": ["Effusion", "Mass"]}
+    write_start(folder, "msa", backbone_weights=None, **settings)
+    return Model("msa", ROOT / "configs" / "args_msa_inference.yaml", {"model_dir": str(folder)}, ("CR", "DX"))
 
 
 def built_bundle(model: Model, folder: Path) -> Path:
