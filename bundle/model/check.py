@@ -60,8 +60,8 @@ def check_model(
         if not override:
             raise ValueError(
                 f"the weights in use are not those of the model '{name}': SHA-256 "
-                f"{weights_sha256[:12]} in place of {model.weights_sha256[:12]}. A training that was ended goes on with "
-                "--resume True; --override_model True uses them all the same, without calibration."
+                f"{weights_sha256[:12]} in place of {model.weights_sha256[:12]}. A training that "
+                "was ended goes on with --resume True; --override_model True uses them all the same, uncalibrated."
             )
     for key, (given, known) in different.items():
         if not override:

@@ -1,0 +1,144 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+import jsonschema
+import torch
+from torch import nn
+
+from bundle.data.files import file_sha256
+from bundle.model import check_model, read_model, write_model
+from bundle.networks.nets import ADFA, AttentionLite0
+
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "model.schema.json").read_text())
+SETTINGS = {"resize": (32, 32), "top_fraction": 0.1, "classes": ["a", "b"]}
+
+
+class TestModelFile(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "model"
+        self.folder.mkdir()
+        self.network = AttentionLite0(2, (32, 32), attention="se", pretrained=None)
+        torch.save(self.network.state_dict(), self.folder / "model.pt")
+        self.write()
+
+    def write(self, **changes) -> None:
+        arguments = {"family": "sna", "weights": self.folder / "model.pt", "network": self.network}
+        write_model(self.folder, **{**arguments, "settings": SETTINGS, **changes})
+
+    def change(self, **changes) -> None:
+        file = self.folder / "model.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    def test_it_follows_the_published_schema_and_holds_no_path(self):
+        text = (self.folder / "model.json").read_text()
+        jsonschema.validate(json.loads(text), SCHEMA)
+        self.assertNotIn(str(self.folder.parent), text)
+
+    def test_the_network_comes_back_as_it_was_made(self):
+        network = read_model(self.folder).network()
+        network.load_state_dict(self.network.state_dict())
+        image = torch.rand(1, 3, 32, 32)
+        torch.testing.assert_close(network.eval()(image), self.network.eval()(image), rtol=0, atol=0)
+        self.assertIsNone(network.arguments["pretrained"])
+
+    def test_where_weights_started_is_not_told(self):
+        (self.folder / "start.pt").write_bytes(b"")
+        network = ADFA((32, 32), "resnet18", None)
+        network.arguments["backbone_weights"] = str(self.folder / "start.pt")
+        self.write(family="adfa", network=network)
+        self.assertNotIn("start.pt", (self.folder / "model.json").read_text())
+
+    def test_values_are_compared_and_not_texts(self):
+        model = read_model(self.folder)
+        same = {"resize": [32.0, 32], "top_fraction": 0.10, "classes": ("a", "b"), "unknown to the model": 7}
+        self.assertEqual(check_model(model, same, self.network, model.weights_sha256), [])
+
+    def test_each_contradiction_is_refused_with_both_values_and_the_way_to_do_it_on_purpose(self):
+        model = read_model(self.folder)
+        other = AttentionLite0(2, (32, 32), attention="none", pretrained=None)
+        for settings, network, digest, message in (
+            (
+                {"resize": [36, 36]},
+                self.network,
+                None,
+                r"--resize \[36, 36\] contradicts .* \[32, 32\].*override_model",
+            ),
+            ({"classes": ["b", "a"]}, self.network, None, r"--classes \[\"b\", \"a\"\] contradicts"),
+            ({"top_fraction": 0}, self.network, None, "--top_fraction 0 contradicts .* 0.1"),
+            ({}, other, None, '--network_def {"attention": "none"} contradicts .* {"attention": "se"}'),
+            ({}, self.network, "0" * 64, "the weights in use are not those of the model"),
+        ):
+            with self.subTest(message=message):
+                with self.assertRaisesRegex(ValueError, message):
+                    check_model(model, settings, network, digest)
+                self.assertEqual(len(check_model(model, settings, network, digest, override=True)), 1)
+
+    def test_what_is_refused(self):
+        whole = (self.folder / "model.json").read_text()
+        for change, message in (
+            ({"format": "other"}, "format must be"),
+            ({"format_version": 2}, "is of format 2, this version .* reads up to 1"),
+            ({"format_version": True}, "format_version must be a number from 1"),
+            ({"family": "other"}, "family must be one of adfa, sna, msa"),
+            ({"settings": None}, "settings must be there, and be a mapping"),
+            ({"weights": {"file": "../model.pt", "sha256": "0"}}, "weights must have the name of a file"),
+            ({"calibration": {"file": "calibration.json", "sha256": "0"}}, "'calibration.json', which is missing"),
+            ({"settings": {"top_fraction": float("nan")}}, "settings::top_fraction must be finite, got nan"),
+        ):
+            with self.subTest(message=message):
+                (self.folder / "model.json").write_text(whole)
+                self.change(**change)
+                with self.assertRaisesRegex(ValueError, message):
+                    read_model(self.folder)
+        for text in ("", "[]", "{", "[" * 10_000 + "]" * 10_000, " " * 5_000_000):
+            (self.folder / "model.json").write_text(text)
+            with self.assertRaisesRegex(ValueError, "is no file of a model: "):
+                read_model(self.folder)
+
+    def test_another_family_and_a_network_that_is_not_ours(self):
+        with self.assertRaisesRegex(ValueError, "is a model of family sna, adfa is asked for"):
+            read_model(self.folder, "adfa")
+        self.write(network=nn.Linear(1, 1))
+        with self.assertRaisesRegex(
+            ValueError, "got 'torch.nn.modules.linear.Linear'; a network of one's own is given"
+        ):
+            read_model(self.folder).network()
+
+    def test_folders_that_hold_no_model_say_what_to_do(self):
+        with self.assertRaisesRegex(ValueError, "'.*nowhere' does not exist"):
+            read_model(self.folder / "nowhere")
+        (self.folder / "model.json").unlink()
+        with self.assertRaisesRegex(ValueError, "has weights but no model.json.*training command.*--resume True"):
+            read_model(self.folder)
+        (self.folder / "model.pt").unlink()
+        with self.assertRaisesRegex(ValueError, "has no model.json"):
+            read_model(self.folder)
+
+    def test_settings_must_be_plain(self):
+        for settings, message in (
+            ({"a": float("inf")}, "settings::a must be finite"),
+            ({"a": object()}, "plain value"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                self.write(settings=settings)
+
+    def test_a_copied_folder_is_the_same_model(self):
+        copy = shutil.copytree(self.folder, self.folder.with_name("copy"))
+        model = read_model(copy / "model.json", "sna")
+        self.assertEqual(model.weights_sha256, file_sha256(copy / "model.pt"))
+        self.assertEqual(model["resize"], [32, 32])
+        with self.assertRaisesRegex(ValueError, "has no setting 'smoothing'"):
+            model["smoothing"]
+
+
+if __name__ == "__main__":
+    unittest.main()
