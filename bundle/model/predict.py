@@ -91,9 +91,10 @@ class Model:
         """
         one = not isinstance(images, list | tuple)
         items, failures = self._items([images] if one else images)
+        asked = len(items) + len(failures)
         results, unread = self._run(items, batch_size)
         failures += unread
-        if one and len(items) + len(failures) == 1 and not _of_many(images):
+        if one and asked == 1 and not _of_many(images):
             if failures:
                 raise ValueError(failures[0][1])
             return results[0]
