@@ -7,16 +7,18 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow, run
+from monai.bundle import ConfigWorkflow, run
 from monai.bundle.scripts import create_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-__all__ = ["CommandLine", "check_settings"]
+from bundle.engines.layers import bundle_root, check_in_bundle, located, merged_layers, read_layer
+from bundle.engines.options import is_switch, items_of, typed_value
+
+__all__ = ["CommandLine", "check_settings", "listed"]
 
 _OF_MONAI = {name for f in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(f).parameters}
 _FLAG = re.compile(r"--?[A-Za-z_+%]")
@@ -31,33 +33,62 @@ class CommandLine:
 
     Args:
         arguments: words after ``python -m monai.bundle run``.
+
+    Raises:
+        OSError: When a configuration cannot be read.
+        ValueError: When one is no YAML or JSON, or lies outside of the bundle of the file of arguments.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self.flags = dict(_flags(arguments))
+        self.arguments_given = list(arguments)
+        self.flags = {name: text or "" for name, text in _flags(arguments)}
         self.args_file = self.flags.get("args_file")
-        self.arguments: dict[str, Any] = ConfigParser.load_config_file(self.args_file) if self.args_file else {}
-        files = _words(self.flags.get("config_file", self.arguments.get("config_file")))
-        self.layers: dict[str, dict] = {str(file): ConfigParser.load_config_file(file) for file in files}
+        self.arguments: dict[str, Any] = read_layer(self.args_file) if self.args_file else {}
+        typed = "config_file" in self.flags
+        files = listed(self.flags["config_file"] if typed else self.arguments.get("config_file"))
+        paths = [located(file, self.args_file, typed) for file in files]
+        self.layers: dict[str, dict] = {path: read_layer(path) for path in paths}
+        self.content = merged_layers(self.layers.values())
 
     def check(self) -> None:
         """
         Refuse flags that no configuration defines, and configurations outside of the bundle that names them.
 
         Raises:
-            ValueError: When a flag is unknown; names the nearest known one. When a file of arguments names a
-                configuration, or such a configuration takes in a file, outside of the bundle.
+            ValueError: When a flag is unknown; names the nearest known one. When a flag has no value, or a word belongs
+                to none. When a configuration that a file of arguments names takes in a file outside of the bundle.
         """
         if "config_file" not in self.flags and self.args_file:
-            self._check_roots(Path(self.args_file))
-        content = ConfigParser.load_config_files(list(self.layers))
+            self._check_macros(self.args_file)
+        check_whole_run(self.layers, self.content, self.flags.get("run_id") or self.arguments.get("run_id", "run"))
         tracking: Any = DEFAULT_EXP_MGMT_SETTINGS.get(self.flags.get("tracking", ""), {})
-        check_settings(self.flags, content, [*self.arguments, *tracking.get("configs", {})])
+        check_settings(self.flags, self.content, [*self.arguments, *tracking.get("configs", {})])
+        for name, text in _flags(self.arguments_given):
+            if text is None and not is_switch(name, self.content.get(name)):
+                raise ValueError(f"--{name} must have a value, got none; one that begins with - needs --{name}=VALUE.")
+        if stray := list(_stray(self.arguments_given)):
+            raise ValueError(
+                f"'{stray[0]}' belongs to no flag: a value with spaces must stand in quotes, and a list be written "
+                'as one word, such as "a,b".'
+            )
+
+    def given(self) -> dict[str, Any]:
+        """
+        Return the settings among the flags as a person means them, without what is MONAI's own.
+
+        Raises:
+            ValueError: When a value breaks the rule of its option.
+        """
+        pairs = ((name, "True" if text is None else text) for name, text in _flags(self.arguments_given))
+        return {
+            name: typed_value(name, text, self.content.get(name.lstrip("+")))
+            for name, text in pairs
+            if name not in _OF_MONAI
+        }
 
     def settings(self) -> dict[str, Any]:
-        """Return what the run is set to, as it is written, by top-level key and by flag."""
-        flags = {name: _value(text) for name, text in self.flags.items()}
-        return {**ConfigParser.load_config_files(list(self.layers)), **self.arguments, **flags}
+        """Return what the run is set to, as it is meant, by top-level key and by flag."""
+        return {**self.content, **self.arguments, **self.given()}
 
     def origin(self, key: str) -> str:
         """
@@ -71,16 +102,30 @@ class CommandLine:
             return "the command line"
         return next((file for file, layer in reversed(self.layers.items()) if top in map(_top, layer)), "")
 
-    def _check_roots(self, args_file: Path) -> None:
-        folder = args_file.resolve().parent
-        root = folder.parent if folder.name == "configs" else folder
+    def _check_macros(self, args_file: str) -> None:
         for file, layer in self.layers.items():
-            if not Path(file).resolve().is_relative_to(root):
-                raise ValueError(f"{args_file}: config_file must lie in the bundle '{root.name}', got '{file}'.")
             for key, text in _texts(layer):
-                macro = _MACRO.match(text)
-                if macro and not Path(macro.group(1)).resolve().is_relative_to(root):
-                    raise ValueError(f"{file}: {key}: a file must lie in the bundle '{root.name}', got '{text}'.")
+                if macro := _MACRO.match(text):
+                    check_in_bundle(macro.group(1), bundle_root(args_file), f"{file}: {key}: a file", text)
+
+
+def check_whole_run(files: Iterable[str], content: Mapping[str, Any], run_id: str) -> None:
+    """
+    Refuse layers that are a part of a configuration.
+
+    Args:
+        files: their names.
+        content: what they hold together.
+        run_id: key of what is run.
+
+    Raises:
+        ValueError: When nothing has that key; says what to start instead.
+    """
+    if re.split("::|#", run_id)[0] not in content:
+        raise ValueError(
+            f"'{', '.join(files)}' is a part of a configuration, without '{run_id}': start a whole one, such as "
+            "--args_file configs/args_adfa_train.yaml."
+        )
 
 
 def check_settings(keys: Iterable[str], content: dict, others: Iterable[str] = ()) -> None:
@@ -122,25 +167,28 @@ def _check_key(key: str, content: Any, known: set[str]) -> None:
             return
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each flag as Python Fire reads them: ``--name value`` or ``--name=value``."""
+def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield name and text of each flag as Python Fire reads them, ``--name value`` or ``--name=value``."""
     for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
         if _FLAG.match(word):
             name, sign, value = word.lstrip("-").partition("=")
-            yield name.replace("-", "_"), value if sign or _FLAG.match(following) or following == "--" else following
+            without = _FLAG.match(following) or following == "--"
+            yield name.replace("-", "_"), value if sign else None if without else following
 
 
-def _value(text: str) -> Any:
-    """Return a flag's text as a configuration file would hold it."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+def _stray(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the words after the first flag that are neither a flag nor the value of one."""
+    first = next((i for i, word in enumerate(arguments) if _FLAG.match(word)), len(arguments))
+    for before, word in zip(arguments[first:], arguments[first + 1 :], strict=False):
+        takes_next = _FLAG.match(before) and "=" not in before
+        if not _FLAG.match(word) and not takes_next and word != "--":
+            yield word
 
 
-def _words(value: Any) -> list[str]:
+def listed(value: Any) -> list[str]:
     """Return the file names of a list, of its text, or of one name."""
-    value = yaml.safe_load(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value] if Path(value).is_file() else items_of(value)
     return [] if value is None else [str(name) for name in value] if isinstance(value, list | tuple) else [str(value)]
 
 

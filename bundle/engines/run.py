@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from bundle.distributed import start_processes
 from bundle.engines.command_line import CommandLine
 from bundle.engines.memory import keep_freed_memory
 
-__all__ = ["prepare_run", "run_to_end"]
+__all__ = ["command_line_of_this_run", "errors_as_one_line", "prepare_run", "run_to_end", "written_settings"]
 
 logger = logging.getLogger(__name__)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -37,6 +38,7 @@ _WITHOUT_EFFECT = frozenset(
     "progress_bar num_workers keep_memory allow_outside device backend tracking_uri experiment_name run_name "
     "save_execute_config".split()
 )
+_PROBE = 4096
 _STEPS = ("prepare", "initialize", "run", "finalize", "after_training")
 
 
@@ -64,10 +66,10 @@ def prepare_run(
         ValueError: When a flag of ``python -m monai.bundle run`` is unknown, see :py:class:`CommandLine`.
     """
     if not debug:
-        sys.excepthook = _one_line
+        errors_as_one_line()
     # MONAI's LoadImage tries all its readers, also those that need what is not installed
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    if command_line := _command_line():
+    if command_line := command_line_of_this_run():
         command_line.check()
     start_processes(backend)
     if keep_memory:
@@ -75,7 +77,8 @@ def prepare_run(
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))  # an empty file fits on a full disk
         remove_partial_files(folder)
     except OSError as error:
         raise OSError(f"output_dir '{output_dir}' cannot be written: {error.strerror}.") from None
@@ -83,16 +86,33 @@ def prepare_run(
         set_determinism(seed=seed)
 
 
+def errors_as_one_line() -> None:
+    """Have an error that ends this process and is ours, or the configuration's, printed as one line."""
+    sys.excepthook = _one_line
+
+
 def written_settings() -> dict[str, Any]:
     """
-    Return the settings of this run that its results hang on, as they are written, by top-level key and by flag.
+    Return the settings of this run that its results depend on, as they are meant, by top-level key and by flag.
 
     Left out are places and what only changes how a run goes; nothing is returned outside of
     ``python -m monai.bundle run``.
     """
-    command_line = _command_line()
+    command_line = command_line_of_this_run()
     settings = command_line.settings() if command_line else {}
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
+
+
+def command_line_of_this_run() -> CommandLine | None:
+    """Return the command line, or ``None`` where this is no ``python -m monai.bundle run``."""
+    if Path(sys.argv[0]) != _MONAI / "bundle" / "__main__.py" or sys.argv[1:2] != ["run"]:
+        return None
+    return _read_command_line(tuple(sys.argv[2:]))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_command_line(words: tuple[str, ...]) -> CommandLine:
+    return CommandLine(words)
 
 
 def run_to_end(trainer: Trainer) -> None:
@@ -107,13 +127,6 @@ def run_to_end(trainer: Trainer) -> None:
         return
     trainer.run()
     idist.barrier()  # what the first process has just saved, all read next
-
-
-def _command_line() -> CommandLine | None:
-    """Return the command line, or ``None`` where this is no ``python -m monai.bundle run``."""
-    if Path(sys.argv[0]) != _MONAI / "bundle" / "__main__.py" or sys.argv[1:2] != ["run"]:
-        return None
-    return CommandLine(sys.argv[2:])
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -131,6 +144,8 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     text, place = " ".join(str(cause).partition("Original traceback:")[0].split()), _place(trace)
     ours, of_config = file.startswith(_PACKAGE), bool(place) and file.startswith(_CONFIG_CODE)
     if isinstance(cause, OSError) and (ours or cause.errno is not None):
+        if cause.filename is not None and cause.strerror:
+            text = f"'{cause.filename}': {cause.strerror}."
         sys.stderr.write(f"error: {text}\n")
     elif of_config or (ours and isinstance(cause, ValueError)):
         sys.stderr.write(f"error: {text}{place and f' ({place})'}\n")
@@ -155,6 +170,6 @@ def _place(trace: TracebackType | None) -> str:
     keys = [frame.f_locals["id"] for frame in _frames(trace) if frame.f_code.co_name == "_resolve_one_item"]
     if not keys or keys[-1].split("::")[0] in _STEPS:
         return ""
-    command_line = _command_line()
+    command_line = command_line_of_this_run()
     origin = command_line.origin(keys[-1]) if command_line else ""
     return f"'{keys[-1]}'" + (f" in {origin}" if origin else "")
