@@ -4,29 +4,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
+import monai.bundle
 import yaml
-from monai.bundle import ConfigWorkflow
 from torch import nn
 
+from bundle.engines import BundleWorkflow
 from bundle.model import save_start
 
 ROOT = Path(__file__).resolve().parents[1]
 START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end"}
 
 
-def workflow_of(name: str, **settings) -> ConfigWorkflow:
+def workflow_of(name: str, **settings) -> BundleWorkflow:
     """Return the workflow of ``configs/args_NAME.yaml``."""
     arguments = yaml.safe_load((ROOT / "configs" / f"args_{name}.yaml").read_text())
-    return ConfigWorkflow(
-        config_file=[str(ROOT / file) for file in arguments["config_file"]],
-        meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
-        workflow_type=arguments["workflow_type"],
-        logging_file=False,
-        **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
-    )
+    hook = sys.excepthook
+    try:
+        return BundleWorkflow(
+            config_file=[str(ROOT / file) for file in arguments["config_file"]],
+            meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
+            workflow_type=arguments["workflow_type"],
+            logging_file=False,
+            **settings,
+        )
+    finally:
+        sys.excepthook = hook
 
 
 def write_start(folder: Path, family: str, network: nn.Module | None = None, **settings) -> Path:
@@ -45,3 +55,21 @@ def run_workflow(name: str, **settings) -> None:
         workflow.finalize()
     finally:
         sys.excepthook = hook
+
+
+def run_command(*words: str) -> tuple[int, str]:
+    """Run ``python -m monai.bundle run`` with these words; return the exit status and what it wrote to stderr."""
+    hook, errors = sys.excepthook, io.StringIO()
+    arguments = [str(Path(monai.bundle.__file__).with_name("__main__.py")), "run", *words]
+    with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stderr(errors), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # runpy's own about a module that is loaded already
+        try:
+            runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            return int(end.code or 0), errors.getvalue()
+        except Exception as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            return 1, errors.getvalue()
+        finally:
+            sys.excepthook = hook
+    return 0, errors.getvalue()

@@ -21,7 +21,7 @@ class TestCommandLine(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name) / "bundle"
         self.write("base.yaml", {"batch_size": 4, "loader": {"_target_": "DataLoader", "batch_size": "@batch_size"}})
-        self.write("task.yaml", {"train": {"handlers": [{"interval": 1}], "loss": "x"}, "+more": [1]})
+        self.write("task.yaml", {"train": {"handlers": [{"interval": 1}], "loss": "x"}, "+more": [1], "run": []})
         self.args = self.write("args.yaml", {"config_file": [self.path("base.yaml"), self.path("task.yaml")]})
 
     def path(self, name: str) -> str:
@@ -37,17 +37,31 @@ class TestCommandLine(unittest.TestCase):
         CommandLine(["--args_file", self.args, *flags]).check()
 
     def test_settings_are_those_of_the_files_and_then_of_the_flags(self):
-        flags = ["--batch_size", "-8", "--train::loss=y", "--name", "[a", "--quiet", "--resume"]
+        flags = ["--batch_size", "8", "--train::loss=y", "--name", "[a", "--quiet", "--resume", "--model_dir", "1#2"]
         settings = CommandLine(["--args_file", self.args, *flags]).settings()
-        self.assertEqual((settings["batch_size"], settings["quiet"]), (-8, None))
+        self.assertEqual((settings["batch_size"], settings["quiet"]), (8, True))
         self.assertEqual(settings["loader"]["batch_size"], "@batch_size")
-        self.assertEqual((settings["train::loss"], settings["name"]), ("y", "[a"))
+        self.assertEqual((settings["train::loss"], settings["name"], settings["model_dir"]), ("y", "[a", "1#2"))
 
     def test_known_flags_pass(self):
         self.check(
             "--batch_size", "5", "--run_id=run", "--train::handlers::0::interval", "-1", "--workflow_type", "train"
         )
         self.check("--loader::drop_last", "True", "--+more", "[2]", "--train#loss", "y", "--batch-size", "3")
+
+    def test_a_flag_without_value_and_a_word_without_flag(self):
+        for flags, message in (
+            (["--batch_size"], "--batch_size must have a value, got none; .* needs --batch_size=VALUE"),
+            (["--batch_size", "--train#loss", "y"], "--batch_size must have a value"),
+            (["--train#loss", "two", "words"], "'words' belongs to no flag: a value with spaces must stand in quotes"),
+            (["--batch_size=1", "2"], "'2' belongs to no flag"),
+        ):
+            with self.subTest(flags=flags), self.assertRaisesRegex(ValueError, message):
+                self.check(*flags)
+
+    def test_a_part_of_a_configuration_is_told_apart_from_a_whole_one(self):
+        with self.assertRaisesRegex(ValueError, "base.yaml' is a part of a configuration, without 'run': start a whole"):
+            CommandLine(["--config_file", self.path("base.yaml")]).check()
 
     def test_an_unknown_flag_names_the_nearest(self):
         for flag, near in (
@@ -68,7 +82,7 @@ class TestCommandLine(unittest.TestCase):
 
     def test_configurations_stay_in_their_bundle(self):
         outside = self.root.parent / "elsewhere.yaml"
-        outside.write_text("secret: 1")
+        outside.write_text("secret: 1\nrun: []")
         self.write("args.yaml", {"config_file": [self.path("base.yaml"), str(outside)]})
         with self.assertRaisesRegex(ValueError, "config_file must lie in the bundle 'bundle', got '.*elsewhere.yaml'"):
             self.check()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -67,8 +68,7 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"weights must be a state dict without code, '{path.name}' is not: {reason}") from error
+        raise ValueError(f"weights must be a state dict without code, '{path.name}' is not: {_why_not(path)}") from error
     if isinstance(state, Mapping):
         state = state.get("state_dict", state.get("model", state))
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
@@ -76,6 +76,17 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
     # torchvision's first DenseNet files say `norm.1` where the modules are named `norm1`
     pattern = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\..*)$")
     return {pattern.sub(r"\1\2", k.removeprefix("module.")): v for k, v in state.items()}
+
+
+def _why_not(path: Path) -> str:
+    """Return what is wrong with a file that PyTorch does not load without running code."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if zipfile.is_zipfile(path) or start[:1] == b"\x80":
+        return "it holds other objects than tensors, which could run code, or is damaged; save network.state_dict()."
+    if start == b"PK\x03\x04":
+        return "it is truncated or damaged; copy it again."
+    return "it is no file of torch.save."
 
 
 def load_pretrained(
