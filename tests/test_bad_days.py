@@ -143,12 +143,16 @@ class TestBadDays(unittest.TestCase):
 
     def test_a_full_disk_is_one_line_and_the_run_continues_later(self):
         out = self.root / "full"
-        with full_disk(2000), self.assertRaisesRegex(RuntimeError, "") as caught:
+        with full_disk(5000), self.assertRaisesRegex(RuntimeError, "") as caught:
             self.infer(out)
         self.assert_cannot_write(caught.exception, "'.*full/.*' cannot be written: File too large.")
         self.assertFalse(list(out.rglob(".partial-*")))
         self.infer(out, resume=True)
         self.assertEqual(files_of(out), files_of(self.root / "whole"))
+
+    def test_a_disk_that_is_full_already_is_told_before_anything_is_read(self):
+        with full_disk(0), self.assertRaisesRegex(OSError, "^output_dir '.*none' cannot be written: File too large.$"):
+            prepare_run(self.root / "none", seed=None, debug=True)
 
     def assert_cannot_write(self, error: BaseException, message: str) -> None:
         while error.__cause__ is not None:

@@ -163,13 +163,12 @@ def _check_files(settings: dict[str, Any], of_results: bool) -> None:
         if path and not str(path).startswith("https://") and not Path(path).is_file():
             kind = f"the folder '{path}'" if Path(path).is_dir() else f"'{path}'"
             raise FileNotFoundError(f"{key} must be an existing file, got {kind}.")
-    for key in ("model_dir", "dataset_dir"):
-        path = settings.get(key)
-        if path and not Path(path).exists():
-            raise FileNotFoundError(f"{key} must exist, got '{path}'.")
-    model_dir = settings.get("model_dir")
+    dataset_dir, model_dir = settings.get("dataset_dir"), settings.get("model_dir")
+    if dataset_dir and not Path(dataset_dir).exists():
+        raise FileNotFoundError(f"dataset_dir must be an existing folder, CSV or JSON file, got '{dataset_dir}'.")
     if model_dir and not Path(model_dir).is_dir():
-        raise NotADirectoryError(f"model_dir must be the folder that training wrote, got the file '{model_dir}'.")
+        kind = f"the file '{model_dir}'" if Path(model_dir).is_file() else f"'{model_dir}'"
+        raise NotADirectoryError(f"model_dir must be the folder that training wrote, got {kind}.")
 
 
 def _check_weights(path: str) -> None:

@@ -71,7 +71,8 @@ class TestRunnableConfigs(unittest.TestCase):
     def test_they_name_existing_layers_base_first(self):
         for name, arguments in runnable().items():
             with self.subTest(name=name):
-                self.assertEqual(set(arguments) - {"config_file", "meta_file", "workflow_type"}, set())
+                self.assertEqual(set(arguments), {"config_file", "meta_file", "workflow_type", "workflow_name"})
+                self.assertEqual(arguments["workflow_name"], "bundle.engines.BundleWorkflow")
                 self.assertEqual(arguments["config_file"][0], "configs/base.yaml")
                 for file in arguments["config_file"] + arguments["meta_file"]:
                     self.assertTrue((CONFIGS.parent / file).is_file(), file)
