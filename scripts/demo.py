@@ -25,7 +25,7 @@ def run_workflow(task: str, **settings: Any) -> None:
     """Run one of the ADFA workflows with some settings of its configuration replaced."""
     from monai.bundle import run
 
-    run(args_file=f"configs/args_adfa_{task}.yaml", **settings)
+    run(args_file=str(ROOT / "configs" / f"args_adfa_{task}.yaml"), **settings)
 
 
 def check_has_test_images(data: Path) -> None:
@@ -45,7 +45,6 @@ def check_has_test_images(data: Path) -> None:
 def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: int) -> None:
     """Make phantoms if there is no data set, train, evaluate, and print where the report is."""
     start = time.monotonic()
-    os.chdir(ROOT)  # the configurations name each other relative to it
     notes = ["A short demonstration: small images, few epochs."]
     data = dataset_dir or output_dir / "phantoms"
     if dataset_dir is None:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from bundle.data import find_images  # noqa: E402
 from bundle.model import Model, load_model  # noqa: E402
-from bundle.networks.exported import EXPORT_FORMATS, ExportedNetwork, export_network  # noqa: E402
+from bundle.networks.exported import EXPORT_FORMATS, ExportedNetwork, can_export, export_network  # noqa: E402
 
 OWN = "model.pt"  # the network itself, whose difference is that between sizes of batches
 HEAD = ["family", "format", "largest difference", "of the largest output", "file, MB", "images/s"]
@@ -90,6 +90,10 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, default 1e-4")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of timing, default 5")
     args = parser.parse_args()
+    if lacking := [suffix for suffix in args.formats if not can_export(suffix)]:
+        remedy = "pip install 'attention-imaging-bundle[onnx]'"
+        print(f"{', '.join(lacking)} left out, a package is missing: {remedy}", file=sys.stderr)
+        args.formats = [suffix for suffix in args.formats if suffix not in lacking]
     torch.set_num_threads(1)
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     worst = 0.0

@@ -25,15 +25,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bundle.data import find_images  # noqa: E402
 from bundle.data.files import atomic_path  # noqa: E402
-from bundle.engines.command_line import check_settings  # noqa: E402
+from bundle.engines import BundleWorkflow, typed_value  # noqa: E402
 
 BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "score"))]
 SCHEMA = pa.schema(
@@ -52,12 +51,11 @@ SCHEMA = pa.schema(
 )
 
 
-def workflow_of(args_file: str, settings: dict[str, Any]) -> ConfigWorkflow:
+def workflow_of(args_file: str, settings: dict[str, Any]) -> BundleWorkflow:
     """Return the inference workflow that a runnable file of configs/ names; a setting that it lacks is an error."""
     arguments, root = ConfigParser.load_config_file(args_file), Path(args_file).resolve().parents[1]
     files = {key: [str(root / file) for file in arguments[key]] for key in ("config_file", "meta_file")}
-    check_settings(settings, ConfigParser.load_config_files(files["config_file"]))
-    return ConfigWorkflow(**files, workflow_type="infer", logging_file=False, **settings)
+    return BundleWorkflow(**files, workflow_type="infer", logging_file=False, **settings)
 
 
 class Scorer:
@@ -77,7 +75,7 @@ class Scorer:
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Score the images of one part, write its file, and return how many have results and how many have not."""
         (number,), (items,) = rows["part"], rows["items"]
-        self.parser["items"], self.parser["refusals"] = json.loads(items), []
+        self.parser["items"], self.parser["refusals"] = tuple(json.loads(items)), []  # MONAI looks into lists
         predictions = Path(self.scratch.name) / "predictions.json"
         predictions.unlink(missing_ok=True)
         try:
@@ -117,11 +115,11 @@ def score(args: argparse.Namespace) -> None:
     """List the images, share the missing parts between the workers, and report."""
     import ray
 
-    settings = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in args.settings)}
-    settings["input"] = os.path.abspath(args.input)
     try:
+        settings = {key: typed_value(key, value) for key, _, value in (text.partition("=") for text in args.settings)}
+        settings["input"] = os.path.abspath(args.input)
         parser = workflow_of(args.args_file, settings).parser
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     found, refusals = find_images(args.input)
     items = [{name: item[name] for name in ("image", "key")} for item in found]  # workers read pseudonyms themselves

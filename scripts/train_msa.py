@@ -12,24 +12,32 @@ the phase before. Run again after an interruption, the command goes on where it 
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
-import yaml
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 PHASES = ("backbone", "head", "end_to_end", "mining")
 
 
 def overrides_of(arguments: list[str], phase: str) -> dict[str, Any]:
-    """Return the configuration keys among the arguments that hold for a phase, parsed as YAML."""
-    if len(arguments) % 2 or not all(name.startswith("--") for name in arguments[::2]):
-        raise SystemExit(f"further arguments must be pairs of --key and value, got {' '.join(arguments)}")
-    values = {name[2:]: yaml.safe_load(value) for name, value in zip(arguments[::2], arguments[1::2], strict=True)}
-    common = {k: v for k, v in values.items() if not k.startswith(tuple(f"{name}_" for name in PHASES)) or k in SHARED}
-    return common | {k[len(phase) + 1 :]: v for k, v in values.items() if k.startswith(f"{phase}_") and k not in SHARED}
+    """Return the configuration keys among the arguments that hold for a phase, as a command line means them."""
+    from bundle.engines import typed_value
+    from bundle.engines.options import PATHS
+
+    words: list[str] = []
+    for argument in arguments:
+        words += argument.split("=", 1) if argument.startswith("--") else [argument]
+    if len(words) % 2 or not all(name.startswith("--") for name in words[::2]):
+        raise SystemExit(f"error: further arguments must be pairs of --key and value, got {shlex.join(arguments)}")
+    texts = {name[2:]: text for name, text in zip(words[::2], words[1::2], strict=True)}
+    common = {k: v for k, v in texts.items() if not k.startswith(tuple(f"{name}_" for name in PHASES)) or k in SHARED}
+    own = {k[len(phase) + 1 :]: v for k, v in texts.items() if k.startswith(f"{phase}_") and k not in SHARED}
+    values = {key: typed_value(key, text) for key, text in (common | own).items()}
+    # MONAI leaves out a setting that is None
+    return {k: v if v is not None else "null" if k in PATHS else "$None" for k, v in values.items()}
 
 
 SHARED = ("backbone_weights", "mining_steps", "mining_threshold")  # keys of every phase that begin like one's own
@@ -41,20 +49,28 @@ def main() -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     args, rest = parser.parse_known_args()
-    dataset_dir, output_dir = args.dataset_dir.resolve(), args.output_dir.resolve()
-    os.chdir(ROOT)  # the configurations are named from here
+    import monai.bundle  # only now: --help needs no PyTorch
+
+    from bundle.engines.run import errors_as_one_line
+
+    errors_as_one_line()
+    overrides = {phase: overrides_of(rest, phase) for phase in PHASES}  # what is wrong is told before the first phase
     start_from = ""
     for phase in PHASES:
         print(f"phase {phase}", flush=True)
         monai.bundle.run(
-            args_file=f"configs/args_msa_train_{phase}.yaml",
-            dataset_dir=str(dataset_dir),
-            output_dir=str(output_dir / phase),
+            args_file=str(ROOT / "configs" / f"args_msa_train_{phase}.yaml"),
+            dataset_dir=str(args.dataset_dir),
+            output_dir=str(args.output_dir / phase),
             start_from=start_from,
             resume=True,
-            **overrides_of(rest, phase),
+            **overrides[phase],
         )
-        start_from = str(output_dir / phase / "model.pt")
+        start_from = str(args.output_dir / phase / "model.pt")
+    last = args.output_dir / PHASES[-1]
+    command = ["python", "-m", "monai.bundle", "run", "--args_file", str(ROOT / "configs" / "args_msa_inference.yaml")]
+    command += ["--input", "PATH", "--model_dir", str(last), "--output_dir", str(last / "results")]
+    print(f"next: {shlex.join(command)}")
 
 
 if __name__ == "__main__":

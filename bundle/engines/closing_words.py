@@ -89,7 +89,8 @@ def _after_results(output_dir: Path) -> Iterator[str]:
         with (output_dir / "failures.csv").open(newline="", encoding="utf-8") as file:
             failures = sum(1 for _ in csv.DictReader(file))
         if failures:
-            yield f"files without a result or a part of it: {failures}, see {shlex.quote(str(output_dir / 'failures.csv'))}"
+            where = shlex.quote(str(output_dir / "failures.csv"))
+            yield f"files without a result or a part of it: {failures}, see {where}"
     if (output_dir / "metrics.json").is_file():
         yield from main_figure(json.loads((output_dir / "metrics.json").read_text(encoding="utf-8")))
     if (output_dir / "report.html").is_file():

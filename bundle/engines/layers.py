@@ -54,7 +54,7 @@ def read_layer(path: str | Path) -> dict[str, Any]:
         if Path(path).suffix.lower() == ".json":
             content = json.loads(text, object_pairs_hook=_once)
         else:
-            content = yaml.load(text, _StrictLoader)  # noqa: S506 - made from the safe one
+            content = yaml.load(text, _StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"'{path}'{line}: must be YAML: {error.problem or error.context}.") from None

@@ -23,7 +23,7 @@ PATHS = frozenset(
     "prior_path feature_cache backbone_weights pretrained recalibrate tracking_uri save_execute_config bundle_root "
     "input_root".split()
 )
-_NONE = frozenset({"none", "null", "~"})
+_NONE = frozenset({"None", "null", "~"})  # not "none", which is a word of some options
 # paths that may also be nothing, which their configurations write as null
 _OR_NOTHING = frozenset({"feature_cache", "backbone_weights", "pretrained", "recalibrate"})
 _TEXTS = frozenset({"title", "secret", "normal_class", "explained_class", "experiment_name", "run_name"})
@@ -33,12 +33,12 @@ _WORD = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,]*?))\s*(?:,|$)""")
 _Rule = Callable[[Any], Any]
 
 
-class _BreaksRule(ValueError):
+class _BrokenRuleError(ValueError):
     """A value that an option cannot have; says what the option must be."""
 
 
 def plain(text: str | os.PathLike) -> str:
-    """
+    r"""
     Return the expression of a configuration whose value is exactly this text.
 
     MONAI rewrites ``#`` in a text of a configuration, and evaluates what begins with ``$``, ``@`` or ``%``; a path may
@@ -50,7 +50,7 @@ def plain(text: str | os.PathLike) -> str:
 
     Example:
         >>> plain("/films/@a #1")
-        "$'/films/\\\\U00000040a \\\\U000000231'"
+        "$'/films/\\U00000040a \\U000000231'"
         >>> from monai.bundle import ConfigParser
         >>> ConfigParser({"input": plain("/films/@a #1")}).get_parsed_content("input")
         '/films/@a #1'
@@ -89,10 +89,11 @@ def typed_value(key: str, text: str, default: Any = None) -> Any:
     name = key.lstrip("+")
     if name in PATHS | _TEXTS or name in _RULES or is_switch(name, default):
         return read_option(name, text, default)
+    a_word = isinstance(default, str) and not default.startswith(_EXPRESSIONS)
+    if text.startswith(_EXPRESSIONS) or (a_word and text not in ("null", "~")):
+        return text
     if _is_nothing(text):
         return None
-    if text.startswith(_EXPRESSIONS) or isinstance(default, str) and not default.startswith(_EXPRESSIONS):
-        return text
     for read in (ast.literal_eval, yaml.safe_load):
         with suppress(ValueError, SyntaxError, yaml.YAMLError, MemoryError, RecursionError):
             value = read(text)
@@ -165,7 +166,7 @@ def read_option(key: str, value: Any, default: Any = None) -> Any:
         if isinstance(default, bool):
             return _boolean(value)
         return _RULES[key](value) if key in _RULES else value
-    except _BreaksRule as error:
+    except _BrokenRuleError as error:
         raise ValueError(f"{key} must be {error}, got {_shown(value)}.") from None
 
 
@@ -179,7 +180,7 @@ def _path(value: Any, or_nothing: bool) -> Any:
     if isinstance(value, bool):  # save_execute_config
         return value
     if value is None or not isinstance(value, str | os.PathLike):
-        raise _BreaksRule("a path")
+        raise _BrokenRuleError("a path")
     return os.fspath(value)
 
 
@@ -187,12 +188,12 @@ def _text(value: Any) -> Any:
     if _is_nothing(value):
         return None
     if isinstance(value, list | tuple | dict | bool):
-        raise _BreaksRule("a text")
+        raise _BrokenRuleError("a text")
     return str(value)
 
 
 def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().lower() in _NONE)
+    return value is None or (isinstance(value, str) and value.strip() in _NONE)
 
 
 def _boolean(value: Any) -> bool:
@@ -200,7 +201,7 @@ def _boolean(value: Any) -> bool:
     if isinstance(value, str):
         value = words.get(value.strip().lower(), value)
     if not isinstance(value, bool):
-        raise _BreaksRule("True or False")
+        raise _BrokenRuleError("True or False")
     return value
 
 
@@ -221,7 +222,7 @@ def _whole(low: int, or_nothing: bool = False) -> _Rule:
             return None
         number = _number(value)
         if not (math.isfinite(number) and number.is_integer() and number >= low):
-            raise _BreaksRule(f"a whole number of at least {low}" + (" or null" if or_nothing else ""))
+            raise _BrokenRuleError(f"a whole number of at least {low}" + (" or null" if or_nothing else ""))
         return int(number)
 
     return rule
@@ -240,7 +241,7 @@ def _between(low: float, high: float = math.inf, ends: str = "[]", or_nothing: b
         above = number > low if ends[0] == "(" else number >= low
         below = number < high if ends[1] == ")" else number <= high
         if not (math.isfinite(number) and above and below):
-            raise _BreaksRule(f"a number {words}" + (" or null" if or_nothing else ""))
+            raise _BrokenRuleError(f"a number {words}" + (" or null" if or_nothing else ""))
         return int(value) if isinstance(value, int) else number
 
     return rule
@@ -268,15 +269,17 @@ def _names(of: str, choices: Callable[[], Iterable[str]] | None = None) -> _Rule
     def rule(value: Any) -> list[str]:
         items = items_of(value)
         if any(isinstance(item, bool) for item in items):
-            raise _BreaksRule(f"the names of {of}; YAML takes yes, no, on and off for booleans unless they are in quotes")
+            raise _BrokenRuleError(
+                f"the names of {of}; YAML takes yes, no, on and off for booleans unless they are in quotes"
+            )
         names = [str(item).strip() for item in items]
         known = list(choices()) if choices else []
         if known and set(names) - set(known):
-            raise _BreaksRule(f"some of {', '.join(known)}")
+            raise _BrokenRuleError(f"some of {', '.join(known)}")
         if not names or not all(names) or isinstance(value, Mapping) or value is None:
-            raise _BreaksRule(f"the names of {of}, such as \"a,b\" or [a, b]")
+            raise _BrokenRuleError(f'the names of {of}, such as "a,b" or [a, b]')
         if len(set(names)) < len(names):
-            raise _BreaksRule(f"different names of {of}")
+            raise _BrokenRuleError(f"different names of {of}")
         return names
 
     return rule
@@ -292,10 +295,10 @@ def _numbers(rule_of_each: _Rule) -> _Rule:
         items = items_of(value)
         try:
             if not items:
-                raise _BreaksRule("")
+                raise _BrokenRuleError("")
             return [rule_of_each(item) for item in items]
-        except _BreaksRule as error:
-            raise _BreaksRule(f"a list of which each is {error}" if str(error) else "a list of numbers") from None
+        except _BrokenRuleError as error:
+            raise _BrokenRuleError(f"a list of which each is {error}" if str(error) else "a list of numbers") from None
 
     return rule
 
@@ -304,13 +307,13 @@ def _size(value: Any) -> list[int] | None:
     """Read height and width; one number is a square."""
     if _is_nothing(value):
         return None
-    items = re.split(r"\s*[x×]\s*", value.strip()) if isinstance(value, str) and re.search("[x×]", value) else value
+    items = re.split(r"\s*x\s*", value.strip()) if isinstance(value, str) and "x" in value else value
     try:
         sides = [_whole(1)(side) for side in items_of(items)]
-    except _BreaksRule:
+    except _BrokenRuleError:
         sides = []
     if len(sides) not in (1, 2):
-        raise _BreaksRule("height and width in pixels, such as 224, 224x224 or [224, 224]")
+        raise _BrokenRuleError("height and width in pixels, such as 224, 224x224 or [224, 224]")
     return [side for side in (sides * 2)[:2] if side is not None]
 
 
@@ -325,7 +328,7 @@ def _device(value: Any) -> Any:
     here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     here += ["mps"] if torch.backends.mps.is_available() else []
     if device is None or not any(str(device) in (name, name.partition(":")[0]) for name in here):
-        raise _BreaksRule(f"one of this machine's ({', '.join(here)})")
+        raise _BrokenRuleError(f"one of this machine's ({', '.join(here)})")
     return str(device)
 
 

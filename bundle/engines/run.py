@@ -139,7 +139,7 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     places = [(found, _raised_in(found.__traceback__)) for found in reversed(chain)]
     places = [place for place in places if place[1].co_name != "look_up_option"]
     own = [place for place in places if place[1].co_filename.startswith(_PACKAGE)]
-    cause, file = [(found, code.co_filename) for found, code in own + places][0]
+    cause, file = next((found, code.co_filename) for found, code in own + places)
     # MONAI quotes a traceback where an optional package is missing
     text, place = " ".join(str(cause).partition("Original traceback:")[0].split()), _place(trace)
     ours, of_config = file.startswith(_PACKAGE), bool(place) and file.startswith(_CONFIG_CODE)

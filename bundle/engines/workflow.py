@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The workflow of every file of arguments under ``configs/``: MONAI's, with what was typed read as a person means it."""
+"""The workflow of every file of arguments under ``configs/``: MONAI's, with what was typed read as meant."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import warnings
@@ -20,11 +21,12 @@ from torch.export.passes import move_to_device_pass
 
 from bundle.data.files import atomic_path, file_sha256
 
-__all__ = ["EXPORT_FORMATS", "ExportedNetwork", "export_network", "network_to_run", "weights_sha256"]
+__all__ = ["EXPORT_FORMATS", "ExportedNetwork", "can_export", "export_network", "network_to_run", "weights_sha256"]
 
 EXPORT_FORMATS = (".ts", ".pt2", ".onnx")
 
 logger = logging.getLogger(__name__)
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _KEY = "weights_sha256"  # under this name a file says which checkpoint it was made from
 
 
@@ -62,6 +64,20 @@ def export_network(network: nn.Module, path: str | Path, image_shape: Sequence[i
         assert onnx is not None
         onnx.model.metadata_props.update(extra)
         onnx.save(partial, external_data=False)  # one file
+
+
+def can_export(suffix: str) -> bool:
+    """
+    Return whether the packages that a format needs are installed, to write its files and to run them.
+
+    Args:
+        suffix: one of ``EXPORT_FORMATS``.
+
+    Example:
+        >>> can_export(".ts")
+        True
+    """
+    return suffix != ".onnx" or all(map(importlib.util.find_spec, _ONNX_PACKAGES))
 
 
 class ExportedNetwork(nn.Module):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
-from bundle.engines.command_line import check_settings
+from bundle.engines import BundleWorkflow
 from bundle.service.settings import Model
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
@@ -68,24 +68,23 @@ class WarmWorkflow:
             arguments = {"config_file": [one], "meta_file": ["configs/metadata.json"], "workflow_type": "inference"}
             settings = {"bundle_root": str(root), "model_dir": str(root / "models"), **settings}
         files = [str(root / file) for file in arguments["config_file"]]
+        if "model_dir" not in settings:
+            raise ValueError(f"model '{model.name}': settings must name model_dir, the folder with its weights.")
         try:
-            check_settings(model.settings, ConfigParser.load_config_files(files))
-        except ValueError as error:
+            workflow = BundleWorkflow(
+                config_file=files,
+                meta_file=[str(root / file) for file in arguments["meta_file"]],
+                workflow_type=arguments["workflow_type"],
+                logging_file=False,
+                **settings,
+            )
+        except (ValueError, OSError) as error:
             raise ValueError(f"model '{model.name}': {error}") from None
-        workflow = ConfigWorkflow(
-            config_file=files,
-            meta_file=[str(root / file) for file in arguments["meta_file"]],
-            workflow_type=arguments["workflow_type"],
-            logging_file=False,
-            **settings,
-        )
         workflow.initialize()
-        self._parser = workflow.parser
+        self._workflow, self._parser = workflow, workflow.parser
         kept = {slot: self._parser.get_parsed_content(slot) for slot in ("model", "network_def", "calibration")}
         for slot, value in kept.items():  # setting one forgets what was built, so all are built before
             self._parser[slot] = value
-        if "model_dir" not in settings:
-            raise ValueError(f"model '{model.name}': settings must name model_dir, the folder with its weights.")
 
     def takes(self, modality: str) -> bool:
         """Return whether this model is for images of a modality."""
@@ -107,7 +106,8 @@ class WarmWorkflow:
         inputs.mkdir(parents=True)
         for file in files:
             (inputs / file.name).symlink_to(file.resolve())
-        self._parser["input"], self._parser["output_dir"] = str(inputs), str(output_dir)
+        self._workflow.set_path("input", inputs)
+        self._workflow.set_path("output_dir", output_dir)
         try:
             self._parser.get_parsed_content("run")
         except Exception as error:

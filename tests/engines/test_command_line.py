@@ -60,7 +60,9 @@ class TestCommandLine(unittest.TestCase):
                 self.check(*flags)
 
     def test_a_part_of_a_configuration_is_told_apart_from_a_whole_one(self):
-        with self.assertRaisesRegex(ValueError, "base.yaml' is a part of a configuration, without 'run': start a whole"):
+        with self.assertRaisesRegex(
+            ValueError, "base.yaml' is a part of a configuration, without 'run': start a whole"
+        ):
             CommandLine(["--config_file", self.path("base.yaml")]).check()
 
     def test_an_unknown_flag_names_the_nearest(self):

@@ -14,7 +14,21 @@ from bundle.engines.options import PATHS, plain, read_option, read_options, type
 
 # the words by which Python Fire, MONAI's references, macros and expressions, YAML and a shell could take a path
 HARD = ["a#b", "123", "0x1f", "None", "true", "$1+1", "@seed", "%configs/base.yaml", "a::b", "[1, 2]", "{a: 1}", "a,b"]
-HARD += ["it's", 'say "a"', "a\\nb", "a\nb", " a ", "-a", "(1)", "~", "1e3", "import os", "Röntgen/胸部/грудь", "a: b", "#"]
+HARD += [
+    "it's",
+    'say "a"',
+    "a\\nb",
+    "a\nb",
+    " a ",
+    "-a",
+    "(1)",
+    "~",
+    "1e3",
+    "import os",
+    "Röntgen/胸部/грудь",
+    "a: b",
+    "#",
+]
 HARD += [string.printable, "'''", '"""\\', "\udcff", "{}", "a;b", "*?[x]", "x#frame=1"]
 
 
@@ -69,7 +83,9 @@ def test_every_path_is_taken_as_it_was_typed(key, text):
 def test_the_ways_a_person_writes_it(key, words, value):
     for text in words:
         assert typed_value(key, text) == value, text
-        assert typed_value(key, text) == read_option(key, typed_value(key, text)), text  # what is read can be read again
+        assert typed_value(key, text) == read_option(key, typed_value(key, text)), (
+            text
+        )  # what is read can be read again
 
 
 def test_lists_of_python_are_read_too():

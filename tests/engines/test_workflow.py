@@ -24,7 +24,11 @@ from tests.workflows import run_command, workflow_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--image_size", "64", "--resize=64x64", "--batch_size", "4", "--num_workers", "0", "--device", "cpu"]
-FRESH = {"adfa": ["--backbone_weights", "random"], "sna": ["--pretrained", "null"], "msa": ["--backbone_weights", "null"]}
+FRESH = {
+    "adfa": ["--backbone_weights", "random"],
+    "sna": ["--pretrained", "null"],
+    "msa": ["--backbone_weights", "null"],
+}
 # what Python Fire, MONAI, YAML, a pattern or a shell could take for something else
 NAMES = ["a#1 $x @y %z", "[1, 2] 'q' \"d\"", "-dir", "two\nlines", "Röntgen 胸部", "123", "$1+1", "%x.yaml", "{a}::b#c"]
 
@@ -89,16 +93,14 @@ class TestPathsOfAnyKind(_Folder):
                 self.succeeds(*args("adfa_evaluate"), places[0], f"--model_dir={out}", f"--output_dir={out / 'e'}")
                 self.assertTrue((out / "e" / "metrics.json").is_file())
                 single = [f"--ckpt_path={out / 'model.pt'}", f"--calibration_path={out / 'calibration.json'}"]
-                self.succeeds(
-                    *args("adfa_inference"), f"--input={data / 'test'}", f"--output_dir={out / 'i'}", *single
-                )
+                self.succeeds(*args("adfa_inference"), f"--input={data / 'test'}", f"--output_dir={out / 'i'}", *single)
                 with (out / "i" / "predictions.csv").open(newline="", encoding="utf-8") as file:
                     sources = {row["source"] for row in csv.DictReader(file)}
                 self.assertEqual(sources, {"good/6#.png", "good/7#.png", "le#sion/8#.png", "le#sion/9#.png"})
 
     def test_findings_and_localization(self):
         # two rounds, of which each has half of the difficult characters, since training takes its time
-        for name in ("a#1 $x @y %z 'q' ü", "-[1, 2]\n\"d\""):
+        for name in ("a#1 $x @y %z 'q' ü", '-[1, 2]\n"d"'):
             data, out = Path(name, "data"), Path(name, "out")
             write_pictures(data, 12)
             write_labels(Path(name, "la#bels.csv"), data)
@@ -246,7 +248,9 @@ class TestLastLines(_Folder):
         self.assertEqual(lines[0], "wrote 'my out/model.pt', 'my out/calibration.json'")
         self.assertRegex(lines[1], r"^best made_abnormal_auroc on validation: [01]\.\d{3} \(epoch [01]\)$")
         typed = [shlex.split(line.removeprefix("next: ")) for line in lines if line.startswith("next: ")]
-        self.assertEqual([Path(words[5]).name for words in typed], ["args_adfa_evaluate.yaml", "args_adfa_inference.yaml"])
+        self.assertEqual(
+            [Path(words[5]).name for words in typed], ["args_adfa_evaluate.yaml", "args_adfa_inference.yaml"]
+        )
         self.assertEqual(typed[0][:4], ["python", "-m", "monai.bundle", "run"])
         with self.assertLogs("bundle.engines.workflow", logging.INFO) as log:
             self.succeeds(*typed[0][4:], *SMALL)

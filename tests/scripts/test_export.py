@@ -7,11 +7,13 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
 
+from bundle.networks.exported import EXPORT_FORMATS, can_export
 from bundle.networks.nets import ADFA
 from tests.workflows import write_start
 
@@ -44,7 +46,20 @@ class TestExport(unittest.TestCase):
         self.assertTrue(all(float(row[2]) <= 1e-4 for row in rows[2:]))
         self.assertTrue((self.root / "model.ts").is_file())
 
+    @unittest.skipIf(can_export(".onnx"), "needs ONNX to be absent")
+    def test_without_onnx_the_other_formats_are_made_and_a_word_says_so(self):
+        done = self.run_script("--number", "2", "--repeats", "1", "--formats", ".ts", ".onnx")
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        self.assertIn(".onnx left out, a package is missing: pip install", done.stderr)
+        self.assertTrue((self.root / "model.ts").is_file())
+        self.assertFalse((self.root / "model.onnx").exists())
+
+    def test_what_each_format_needs(self):
+        with mock.patch("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object()):
+            self.assertEqual([can_export(suffix) for suffix in EXPORT_FORMATS], [True, True, False])
+
     def test_what_it_refuses(self):
+        self.assertIn("error: k must be a whole number of at least 1, got 'x'", self.run_script("k=x").stderr)
         self.assertIn("above -1", self.run_script("--number", "2", "--repeats", "1", "--tolerance", "-1").stderr)
 
 

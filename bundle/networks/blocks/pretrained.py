@@ -68,7 +68,9 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"weights must be a state dict without code, '{path.name}' is not: {_why_not(path)}") from error
+        raise ValueError(
+            f"weights must be a state dict without code, '{path.name}' is not: {_why_not(path)}"
+        ) from error
     if isinstance(state, Mapping):
         state = state.get("state_dict", state.get("model", state))
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
