@@ -19,6 +19,7 @@ from monai.bundle import create_workflow
 from PIL import Image
 
 from bundle.engines import BundleWorkflow
+from tests.synthetic_dicom import save_dicom
 from tests.test_bad_days import write_model
 from tests.workflows import run_command, workflow_of
 
@@ -49,9 +50,10 @@ def write_labels(path: Path, images: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "patient", "split", "normal", "mass"])
-        for i, image in enumerate(sorted(images.iterdir())):
+        names = [image.name for image in sorted(images.glob("*.png"))] + ["lo#op.dcm#frame=0", "lo#op.dcm#frame=1"]
+        for i, name in enumerate(names):
             label = i % 2
-            writer.writerow([image.name, f"p{i}", ("train", "val", "test")[i // 4], 1 - label, label])
+            writer.writerow([name, f"p{i}", ("train", "val", "test")[i // 4], 1 - label, label])
 
 
 class _Folder(unittest.TestCase):
@@ -92,17 +94,21 @@ class TestPathsOfAnyKind(_Folder):
                 self.assertFalse((out / "tensorboard").exists())
                 self.succeeds(*args("adfa_evaluate"), places[0], f"--model_dir={out}", f"--output_dir={out / 'e'}")
                 self.assertTrue((out / "e" / "metrics.json").is_file())
+                save_dicom(data / "test" / "lo#op.dcm", np.arange(3200, dtype=np.uint16).reshape(2, 40, 40))
                 single = [f"--ckpt_path={out / 'model.pt'}", f"--calibration_path={out / 'calibration.json'}"]
                 self.succeeds(*args("adfa_inference"), f"--input={data / 'test'}", f"--output_dir={out / 'i'}", *single)
                 with (out / "i" / "predictions.csv").open(newline="", encoding="utf-8") as file:
-                    sources = {row["source"] for row in csv.DictReader(file)}
-                self.assertEqual(sources, {"good/6#.png", "good/7#.png", "le#sion/8#.png", "le#sion/9#.png"})
+                    found = [(row["source"], row["frame"]) for row in csv.DictReader(file)]
+                pictures = ["good/6#.png", "good/7#.png", "le#sion/8#.png", "le#sion/9#.png"]
+                frames = [("lo#op.dcm", "0"), ("lo#op.dcm", "1")]
+                self.assertEqual(sorted(found), [(picture, "0") for picture in pictures] + frames)
 
     def test_findings_and_localization(self):
         # two rounds, of which each has half of the difficult characters, since training takes its time
         for name in ("a#1 $x @y %z 'q' ü", '-[1, 2]\n"d"'):
             data, out = Path(name, "data"), Path(name, "out")
-            write_pictures(data, 12)
+            write_pictures(data, 10)
+            save_dicom(data / "lo#op.dcm", np.arange(3200, dtype=np.uint16).reshape(2, 40, 40))
             write_labels(Path(name, "la#bels.csv"), data)
             shared = [f"--dataset_dir={data}", f"--labels_csv={Path(name, 'la#bels.csv')}", "--classes", "normal,mass"]
             for family, task in (("sna", "sna_train"), ("msa", "msa_train_backbone")):
