@@ -20,8 +20,7 @@ __all__ = ["PATHS", "is_switch", "items_of", "plain", "protected", "read_option"
 # options that name a file or a folder: always a plain value, never an expression
 PATHS = frozenset(
     "input dataset_dir output_dir model_dir ckpt_path calibration_path labels_csv boxes_path exported start_from "
-    "prior_path feature_cache backbone_weights pretrained recalibrate tracking_uri save_execute_config bundle_root "
-    "input_root".split()
+    "prior_path feature_cache backbone_weights pretrained recalibrate tracking_uri bundle_root input_root".split()
 )
 _NONE = frozenset({"None", "null", "~"})  # not "none", which is a word of some options
 # paths that may also be nothing, which their configurations write as null
@@ -124,7 +123,7 @@ def read_options(settings: Mapping[str, Any], content: Mapping[str, Any]) -> dic
             continue
         name = key.lstrip("+")
         read = read_option(name, value, content.get(name))
-        if name in PATHS and read is not None and not isinstance(read, bool):
+        if name in PATHS and read is not None:
             found[key] = plain(read)
         elif name == "device" and isinstance(read, str) and not read.startswith(_EXPRESSIONS):
             found[key] = f"$torch.device('{read}')"  # configurations ask it for its type
@@ -177,8 +176,6 @@ def _shown(value: Any) -> str:
 def _path(value: Any, or_nothing: bool) -> Any:
     if or_nothing and _is_nothing(value):
         return None
-    if isinstance(value, bool):  # save_execute_config
-        return value
     if value is None or not isinstance(value, str | os.PathLike):
         raise _BrokenRuleError("a path")
     return os.fspath(value)

@@ -124,7 +124,15 @@ class BundleWorkflow(ConfigWorkflow):
         return super().initialize()
 
     def run(self) -> Any:
-        """Run, then say what was written where, the main figure, and the next command."""
+        """
+        Run, then say what was written where, the main figure, and the next command.
+
+        Raises:
+            ValueError: When nothing says which images.
+        """
+        source = "dataset_dir" if "train" in self.parser else str(self.parser.get("input_root", "")).lstrip("@")
+        if source in self.parser and self.parser.get_parsed_content(source) == "":
+            raise ValueError(f"{source} must be given, such as --{source} PATH, got nothing.")  # '' is this very folder
         result = super().run()
         if idist.get_rank() == 0:
             for line in closing_words(self.parser, self.args_file):

@@ -16,6 +16,7 @@ from monai.utils import set_determinism
 
 from bundle.engines import prepare_run, run_to_end
 from bundle.functional import soft_topk
+from bundle.networks.blocks.pretrained import read_state_dict
 
 
 class TestPrepareRun(unittest.TestCase):
@@ -58,6 +59,28 @@ class TestPrepareRun(unittest.TestCase):
                     raise RuntimeError("MONAI says\nmore") from error
             except Exception as error:
                 self.assertEqual(self.report(error), "error: k must be in [1, 2] for rows of 2 distances, got 3.\n")
+
+    def test_what_this_package_makes_of_another_error_is_told(self):
+        prepare_run(self.root, None)
+        (self.root / "weights.pt").write_text("none")
+        try:
+            read_state_dict(self.root / "weights.pt")
+        except ValueError as error:
+            expected = (
+                "error: weights must be a state dict without code, 'weights.pt' is not: it is no file of torch.save.\n"
+            )
+            self.assertEqual(self.report(error), expected)
+
+    def test_what_the_system_refuses_names_the_file_and_the_reason(self):
+        prepare_run(self.root, None)
+        for open_it, reason in (
+            (lambda: (self.root / "nothing").open(), f"'{self.root / 'nothing'}': No such file or directory."),
+            (lambda: self.root.open(), f"'{self.root}': Is a directory."),
+        ):
+            try:
+                open_it()
+            except OSError as error:
+                self.assertEqual(self.report(error), f"error: {reason}\n")
 
     def test_other_errors_keep_their_traceback(self):
         prepare_run(self.root, None)

@@ -9,16 +9,21 @@ import logging
 import os
 import pickle
 import shlex
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
+import monai.bundle
 import numpy as np
 import torch
 from monai.bundle import create_workflow
 from PIL import Image
 
 from bundle.engines import BundleWorkflow
+from bundle.engines.closing_words import _next_commands
 from tests.synthetic_dicom import save_dicom
 from tests.test_bad_days import write_model
 from tests.workflows import run_command, workflow_of
@@ -220,6 +225,21 @@ class TestOneLineForEachMistake(_Folder):
         self.refused(*part, message="'.*adfa.yaml' is a part of a configuration, without 'run': start a whole one")
 
 
+class TestNoImagesNamed(_Folder):
+    def test_the_working_directory_is_not_taken_for_it(self):
+        write_pictures(self.root / "data", 4)
+        write_model("adfa", self.root / "model")
+        for task, words, name in (
+            ("adfa_inference", ["--model_dir", "model"], "input"),
+            ("adfa_evaluate", ["--model_dir", "model"], "dataset_dir"),
+            ("adfa_train", FRESH["adfa"], "dataset_dir"),
+            ("adfa_inference", ["--model_dir", "model", "--input="], "input"),
+        ):
+            with self.subTest(task=task, words=words):
+                message = f"{name} must be given, such as --{name} PATH, got nothing."
+                self.refused(*args(task), *words, "--output_dir", "out", message=message)
+
+
 class TestWeightsThatAreNone(_Folder):
     def test_one_line_each(self):
         write_pictures(self.root / "data", 2)
@@ -267,16 +287,9 @@ class TestLastLines(_Folder):
         self.assertEqual(lines[2], "next: open 'my out/evaluation/report.html' in a browser")
 
     def test_a_phase_is_followed_by_the_next(self):
-        from bundle.engines.closing_words import _next_commands
-
         data = ["--dataset_dir", "-d", "--classes", "a b,c"]
         command = ["--args_file", "configs/args_msa_train_backbone.yaml", f"{data[0]}={data[1]}", *data[2:]]
         os.chdir(ROOT)
-        import sys
-        from unittest import mock
-
-        import monai.bundle
-
         program = str(Path(monai.bundle.__file__).with_name("__main__.py"))
         with mock.patch.object(sys, "argv", [program, "run", *command]):
             (line,) = _next_commands(Path("configs/args_msa_train_backbone.yaml"), "o/backbone")
@@ -285,6 +298,34 @@ class TestLastLines(_Folder):
             ["--args_file", "configs/args_msa_train_head.yaml", "--dataset_dir=-d", "--start_from",
              "o/backbone/model.pt", "--output_dir", "o/head", "--classes", '["a b", "c"]'],
         )  # fmt: skip
+
+
+class TestTrainingOfPhases(_Folder):
+    def test_flags_of_a_phase_are_read_as_a_command_line_reads_them(self):
+        from scripts.train_msa import overrides_of
+
+        words = ["--classes", "a b,c#d", "--labels_csv=l#1.csv", "--backbone_weights", "null", "--seed", "None"]
+        words += ["--head_max_epochs", "3", "--mining_steps=2", "--amp", "false"]
+        shared = {"classes": ["a b", "c#d"], "labels_csv": "l#1.csv", "backbone_weights": "null", "seed": "$None"}
+        shared |= {"mining_steps": 2, "amp": False}
+        self.assertEqual(overrides_of(words, "backbone"), shared)
+        self.assertEqual(overrides_of(words, "head"), shared | {"max_epochs": 3})
+        with self.assertRaisesRegex(ValueError, "max_epochs must be a whole number of at least 1, got '0'"):
+            overrides_of(["--head_max_epochs", "0"], "head")
+        with self.assertRaisesRegex(
+            SystemExit, "error: further arguments must be pairs of --key and value, got a 'b c'"
+        ):
+            overrides_of(["a", "b c"], "head")
+
+    def test_help_of_what_only_starts_others_needs_no_pytorch(self):
+        for name in ("train_msa.py", "demo.py"):
+            code = "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['x', '--help']; "
+            code += "runpy.run_path(%r, run_name='__main__')"
+            done = subprocess.run(
+                [sys.executable, "-c", code % str(ROOT / "scripts" / name)], capture_output=True, text=True
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("--output_dir", done.stdout)
 
 
 class TestWorkflowOfTests(unittest.TestCase):
