@@ -42,6 +42,7 @@ def closing_words(parser: ConfigParser, args_file: str | None) -> Iterator[str]:
 
 def _after_training(parser: ConfigParser, output_dir: str, args_file: str | None) -> Iterator[str]:
     paths = [parser.get_parsed_content(key) for key in ("ckpt_path", "calibration_path") if key in parser]
+    paths.append(Path(output_dir, "model.json"))
     if found := [shlex.quote(str(path)) for path in paths if Path(path).is_file()]:
         yield f"wrote {', '.join(found)}"
     for handler in parser.get_parsed_content("train::handlers"):

@@ -114,13 +114,13 @@ class BundleWorkflow(ConfigWorkflow):
 
     def initialize(self) -> Any:
         """
-        Check that there are weights to use, then do as MONAI does.
+        Read what the model is, where one is used, before anything is written; then do as MONAI does.
 
         Raises:
-            OSError: When inference or evaluation has no weights.
+            ValueError: When the model folder is none.
         """
-        if "load_weights" in self.parser and not self.parser.get_parsed_content("exported"):
-            _check_weights(self.parser.get_parsed_content("ckpt_path"))
+        if "model" in self.parser:
+            self.parser.get_parsed_content("model")
         return super().initialize()
 
     def run(self) -> Any:
@@ -171,16 +171,6 @@ def _check_files(settings: dict[str, Any], of_results: bool) -> None:
         if path and not str(path).startswith("https://") and not Path(path).is_file():
             kind = f"the folder '{path}'" if Path(path).is_dir() else f"'{path}'"
             raise FileNotFoundError(f"{key} must be an existing file, got {kind}.")
-    dataset_dir, model_dir = settings.get("dataset_dir"), settings.get("model_dir")
+    dataset_dir = settings.get("dataset_dir")
     if dataset_dir and not Path(dataset_dir).exists():
         raise FileNotFoundError(f"dataset_dir must be an existing folder, CSV or JSON file, got '{dataset_dir}'.")
-    if model_dir and not Path(model_dir).is_dir():
-        kind = f"the file '{model_dir}'" if Path(model_dir).is_file() else f"'{model_dir}'"
-        raise NotADirectoryError(f"model_dir must be the folder that training wrote, got {kind}.")
-
-
-def _check_weights(path: str) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"ckpt_path must be an existing file, got '{path}': --model_dir must name the folder that training wrote."
-        )

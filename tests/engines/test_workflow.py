@@ -119,7 +119,7 @@ class TestPathsOfAnyKind(_Folder):
             for family, task in (("sna", "sna_train"), ("msa", "msa_train_backbone")):
                 with self.subTest(name=name, family=family):
                     model = out / family
-                    training = [*args(task), *FRESH[family], "--max_epochs=1", "--tensorboard=False"]
+                    training = [*args(task), *FRESH[family], *MIXED, "--max_epochs=1", "--tensorboard=False"]
                     self.succeeds(*training, *shared, f"--output_dir={model}")
                     self.succeeds(
                         *args(f"{family}_inference"), "--classes", "[normal, mass]", f"--input={data}",
@@ -131,7 +131,13 @@ class TestPathsOfAnyKind(_Folder):
                 *args("sna_evaluate"), *shared, f"--model_dir={out / 'sna'}", f"--output_dir={out / 'e'}",
                 "--bootstrap_samples", "10",
             )  # fmt: skip
-            start = [f"--start_from={out / 'msa' / 'model.pt'}", f"--output_dir={out / 'head'}", "--max_epochs", "1"]
+            start = [
+                *MIXED,
+                f"--start_from={out / 'msa' / 'model.pt'}",
+                f"--output_dir={out / 'head'}",
+                "--max_epochs",
+                "1",
+            ]
             self.succeeds(*args("msa_train_head"), *FRESH["msa"], *shared, *start)
 
     def test_what_a_program_gives(self):
@@ -196,9 +202,9 @@ class TestOneLineForEachMistake(_Folder):
 
     def test_models(self):
         for words, message in (
-            ([], "ckpt_path must be an existing file, got 'out/model.pt': --model_dir must name the folder"),
-            (["--model_dir", "nothing"], "model_dir must be the folder that training wrote, got 'nothing'."),
-            (["--model_dir", "file"], "model_dir must be the folder that training wrote, got the file 'file'."),
+            ([], "model_dir must be the folder of a trained model, 'out' does not exist."),
+            (["--model_dir", "nothing"], "model_dir must be the folder of a trained model, 'nothing' does not exist."),
+            (["--model_dir", "file"], "model_dir must be the folder of a trained model, 'file' has no model.json."),
             (["--ckpt_path", "data"], "ckpt_path must be an existing file, got the folder 'data'."),
             (["--exported", "no.onnx"], "exported must be an existing file, got 'no.onnx'."),
             (["--formats", "pdf"], "formats must be some of csv, .*, got 'pdf'."),
@@ -243,23 +249,35 @@ class TestNoImagesNamed(_Folder):
 class TestWeightsThatAreNone(_Folder):
     def test_one_line_each(self):
         write_pictures(self.root / "data", 2)
-        for family in ("adfa", "sna"):
-            write_model(family, self.root / family)
+        (self.root / "labels.csv").write_text("path,patient,split,normal,mass\n0#.png,a,train,1,0\n1#.png,b,val,0,1\n")
+        write_model("adfa", self.root / "adfa")
         torch.save({"a": Path("x")}, self.root / "saved.pt")
         rule = "weights must be a state dict without code,"
         whole = (self.root / "adfa" / "model.pt").read_bytes()
-        for name, content, message in (
-            ("pickled", pickle.dumps({"a": Path("x")}), f"{rule} 'model.pt' is not: it holds other objects"),
-            ("saved", (self.root / "saved.pt").read_bytes(), f"{rule} 'model.pt' is not: it holds other objects"),
-            ("truncated", whole[: len(whole) // 2], f"{rule} 'model.pt' is not: it is truncated or damaged"),
-            ("empty", b"", f"{rule} 'model.pt' is not: it is no file of torch.save"),
-            ("other family", (self.root / "sna" / "model.pt").read_bytes(), "weights 'model.pt' do not fit ADFA: "),
+        (self.root / "pickled.pt").write_bytes(pickle.dumps({"a": Path("x")}))
+        (self.root / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+        (self.root / "empty.pt").write_bytes(b"")
+        (self.root / "other.pt").write_bytes(whole)
+        words = [*args("msa_train_head"), *FRESH["msa"], "--dataset_dir", "data", "--labels_csv", "labels.csv"]
+        for name, message in (
+            ("pickled", f"{rule} 'pickled.pt' is not: it holds other objects than tensors, which could run code"),
+            ("saved", f"{rule} 'saved.pt' is not: it holds other objects than tensors"),
+            ("truncated", f"{rule} 'truncated.pt' is not: it is truncated or damaged; copy it again."),
+            ("empty", f"{rule} 'empty.pt' is not: it is no file of torch.save."),
+            ("other", "weights 'other.pt' do not fit MSAResNet: "),
         ):
-            (self.root / name).mkdir()
-            (self.root / name / "model.pt").write_bytes(content)
-            words = ["--input", "data", "--output_dir", "out", "--model_dir", name]
             with self.subTest(name=name):
-                self.refused(*args("adfa_inference"), *words, message=message)
+                start = ["--start_from", f"{name}.pt", "--classes", "normal,mass", "--output_dir", "out"]
+                self.refused(*words, *start, message=message)
+
+    def test_a_model_of_another_family(self):
+        write_pictures(self.root / "data", 1)
+        write_model("sna", self.root / "model")
+        words = ["--input", "data", "--output_dir", "out", "--model_dir", "model"]
+        self.refused(
+            *args("adfa_inference"), *words, message="'model/model.json' is a model of family sna, adfa is asked"
+        )
+        self.assertFalse((self.root / "out").exists())
 
 
 class TestLastLines(_Folder):
@@ -271,7 +289,7 @@ class TestLastLines(_Folder):
         with self.assertLogs("bundle.engines.workflow", logging.INFO) as log:
             self.succeeds(*args("adfa_train"), *words)
         lines = [line.split(":", 2)[2] for line in log.output]
-        self.assertEqual(lines[0], "wrote 'my out/model.pt', 'my out/calibration.json'")
+        self.assertEqual(lines[0], "wrote 'my out/model.pt', 'my out/calibration.json', 'my out/model.json'")
         self.assertRegex(lines[1], r"^best made_abnormal_auroc on validation: [01]\.\d{3} \(epoch [01]\)$")
         typed = [shlex.split(line.removeprefix("next: ")) for line in lines if line.startswith("next: ")]
         self.assertEqual(
