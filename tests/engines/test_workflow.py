@@ -35,6 +35,7 @@ FRESH = {
     "sna": ["--pretrained", "null"],
     "msa": ["--backbone_weights", "null"],
 }
+MIXED = ["--mixed_training", "true"]  # pictures and a DICOM loop
 # what Python Fire, MONAI, YAML, a pattern or a shell could take for something else
 NAMES = ["a#1 $x @y %z", "[1, 2] 'q' \"d\"", "-dir", "two\nlines", "Röntgen 胸部", "123", "$1+1", "%x.yaml", "{a}::b#c"]
 
@@ -131,14 +132,8 @@ class TestPathsOfAnyKind(_Folder):
                 *args("sna_evaluate"), *shared, f"--model_dir={out / 'sna'}", f"--output_dir={out / 'e'}",
                 "--bootstrap_samples", "10",
             )  # fmt: skip
-            start = [
-                *MIXED,
-                f"--start_from={out / 'msa' / 'model.pt'}",
-                f"--output_dir={out / 'head'}",
-                "--max_epochs",
-                "1",
-            ]
-            self.succeeds(*args("msa_train_head"), *FRESH["msa"], *shared, *start)
+            start = [f"--start_from={out / 'msa' / 'model.pt'}", f"--output_dir={out / 'head'}", "--max_epochs", "1"]
+            self.succeeds(*args("msa_train_head"), *FRESH["msa"], *MIXED, *shared, *start)
 
     def test_what_a_program_gives(self):
         for name in NAMES:
@@ -264,7 +259,7 @@ class TestWeightsThatAreNone(_Folder):
             ("saved", f"{rule} 'saved.pt' is not: it holds other objects than tensors"),
             ("truncated", f"{rule} 'truncated.pt' is not: it is truncated or damaged; copy it again."),
             ("empty", f"{rule} 'empty.pt' is not: it is no file of torch.save."),
-            ("other", "weights 'other.pt' do not fit MSAResNet: "),
+            ("other", "weights 'other.pt' do not fit EfficientNetLiteMSA: "),
         ):
             with self.subTest(name=name):
                 start = ["--start_from", f"{name}.pt", "--classes", "normal,mass", "--output_dir", "out"]
