@@ -101,7 +101,11 @@ class TestPathsOfAnyKind(_Folder):
                 self.succeeds(*args("adfa_evaluate"), places[0], f"--model_dir={out}", f"--output_dir={out / 'e'}")
                 self.assertTrue((out / "e" / "metrics.json").is_file())
                 save_dicom(data / "test" / "lo#op.dcm", np.arange(3200, dtype=np.uint16).reshape(2, 40, 40))
-                single = [f"--ckpt_path={out / 'model.pt'}", f"--calibration_path={out / 'calibration.json'}"]
+                single = [
+                    f"--model_dir={out}",
+                    f"--ckpt_path={out / 'model.pt'}",
+                    f"--calibration_path={out / 'calibration.json'}",
+                ]
                 self.succeeds(*args("adfa_inference"), f"--input={data / 'test'}", f"--output_dir={out / 'i'}", *single)
                 with (out / "i" / "predictions.csv").open(newline="", encoding="utf-8") as file:
                     found = [(row["source"], row["frame"]) for row in csv.DictReader(file)]
