@@ -9,36 +9,46 @@ import hmac
 import math
 import secrets
 import struct
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import BaseTag
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.valuerep import VR
 
+from bundle.data.codestreams import codestream_syntax
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.inflated_stream import open_inflated
 from bundle.data.limits import Limits
 
 __all__ = [
+    "Pixels",
     "check_is_image",
     "check_size",
+    "code_word",
     "frame_count",
     "frame_header",
     "number",
     "open_dicom",
+    "open_pixels",
     "pseudonym",
     "run_secret",
 ]
 
+PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of whole numbers
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 # storage classes with pixels that are measurements or labels, not pictures (PS3.4 B.5)
 NOT_IMAGES = {
@@ -49,36 +59,125 @@ NOT_IMAGES = {
 }
 
 
+class Pixels(NamedTuple):
+    """
+    Where the value of Pixel Data (7FE0,0010) lies.
+
+    Args:
+        stream: open file, at the first byte of the value.
+        length: bytes of the value that the file has, ``None`` for the fragments of a compressed one (PS3.5 A.4).
+        vr: its value representation.
+    """
+
+    stream: BinaryIO
+    length: int | None
+    vr: str
+
+
 def open_dicom(path: Path, limits: Limits, header_only: bool = False) -> Dataset:
     """
     Return the data set of a DICOM file, with its file meta information.
 
-    A deflated file (PS3.5 A.5) is inflated up to the limit.
-
     Args:
         path: file to read.
-        limits: ``limits.file`` is the largest deflated data set, in bytes after inflation.
+        limits: of what a deflated data set may hold.
         header_only: stop before the pixel data.
 
     Raises:
-        UnreadableImageError: When the inflated data set is too large.
+        UnreadableImageError: When what precedes the pixel data of a deflated data set inflates to more than a frame.
     """
-    try:
-        meta = read_file_meta_info(path)
-    except InvalidDicomError:  # no preamble, so no file meta information to ask
-        meta = FileMetaDataset()
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return pydicom.dcmread(path, force=True, stop_before_pixels=header_only)
-    content = path.read_bytes()
-    # PS3.10 7.1: the group length is the first element and counts from its own end, byte 144
-    start = 144 + struct.unpack_from("<I", content, 140)[0]
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[start:], limits.file)
-    if inflater.unconsumed_tail:
-        raise UnreadableImageError(f"the deflated data set must hold at most {limits.file} bytes, it holds more.")
-    dataset = read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
+    with path.open("rb") as file:
+        return _read(file, limits, header_only)[0]
+
+
+@contextmanager
+def open_pixels(path: Path, limits: Limits) -> Iterator[tuple[Dataset, Pixels]]:
+    """
+    Give the header of a DICOM file and its pixel data still on disk, so that one frame of a long loop is read alone.
+
+    A deflated data set (PS3.5 A.5) is inflated as it is read and never held as a whole. A file that does not state its
+    transfer syntax, as one without file meta information, gets the one that its bytes show.
+
+    Args:
+        path: file to read.
+        limits: of what a deflated data set may hold.
+
+    Raises:
+        UnreadableImageError: When there is no pixel data, its transfer syntax is neither stated nor shown, or a
+            deflated data set inflates to too much.
+    """
+    with path.open("rb") as file:
+        dataset, stream = _read(file, limits, header_only=True)
+        pixels = _pixels(dataset, stream, path.stat().st_size if stream is file else None)
+        if pixels is None:
+            raise UnreadableImageError("PixelData (7FE0,0010) must be present, it is not.")
+        if not dataset.file_meta.get("TransferSyntaxUID"):
+            dataset.file_meta.TransferSyntaxUID = _shown_syntax(dataset, pixels)
+        yield dataset, pixels
+
+
+def _read(file: BinaryIO, limits: Limits, header_only: bool) -> tuple[Dataset, BinaryIO]:
+    """Return a data set and the stream that it was read from, left at its end or at the pixel data."""
+    read_preamble(file, force=True)
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2))
+    syntax, stream = meta.get("TransferSyntaxUID"), file
+    if syntax == DeflatedExplicitVRLittleEndian:
+        stream, is_implicit, is_little = open_inflated(file, limits), False, True
+    elif syntax:
+        file.seek(0)
+        return pydicom.dcmread(file, force=True, stop_before_pixels=header_only), file
+    else:
+        is_implicit, is_little = _shown_encoding(file)
+    dataset = read_dataset(stream, is_implicit, is_little, stop_when=_at_pixel_data if header_only else None)
     dataset.file_meta = meta
-    return dataset
+    return dataset, stream
+
+
+def _at_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag in PIXEL_DATA
+
+
+def _shown_encoding(file: BinaryIO) -> tuple[bool, bool]:
+    """Return whether a data set has implicit VR and is little endian, by its first element, which is of a low group."""
+    head = file.read(6)
+    file.seek(-len(head), 1)
+    return head[4:].decode("latin-1") not in set(VR), head[1:2] <= head[:1]
+
+
+def _pixels(dataset: Dataset, stream: BinaryIO, file_size: int | None) -> Pixels | None:
+    """Return the place of the pixel data from its tag, value representation and length (PS3.5 7.1)."""
+    is_little = dataset.original_encoding[1]
+    order, head = "<" if is_little else ">", stream.read(8)
+    if len(head) < 8 or struct.unpack(f"{order}2H", head[:4]) != (0x7FE0, 0x0010):
+        return None
+    vr = head[4:6].decode("latin-1")
+    if vr in set(VR):
+        (length,) = struct.unpack(f"{order}L", stream.read(4))
+    else:  # implicit; some files are explicit before
+        vr, (length,) = "OW", struct.unpack(f"{order}L", head[4:])
+    if length == 0xFFFFFFFF:
+        return Pixels(stream, None, vr)
+    return Pixels(stream, length if file_size is None else min(length, file_size - stream.tell()), vr)
+
+
+def _shown_syntax(dataset: Dataset, pixels: Pixels) -> UID:
+    """Return the transfer syntax of a file that does not state it, by the encoding and the first compressed frame."""
+    is_implicit, is_little = dataset.original_encoding
+    if pixels.length is not None:
+        if not is_little:
+            return (
+                ExplicitVRBigEndian  # implicit VR goes with it in no syntax of the Standard, and says nothing of pixels
+            )
+        return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+    place = pixels.stream.tell()
+    frame = get_frame(pixels.stream, 0, number_of_frames=frame_count(dataset))
+    pixels.stream.seek(place)
+    syntax = codestream_syntax(frame)
+    if syntax is None:
+        raise UnreadableImageError(
+            "TransferSyntaxUID (0002,0010) must be stated or shown by the pixel data, it is not."
+        )
+    return syntax
 
 
 def check_is_image(dataset: Dataset) -> None:
@@ -126,6 +225,17 @@ def number(dataset: Dataset, keyword: str, default: float | None = None) -> floa
     return result
 
 
+def code_word(dataset: Dataset, keyword: str) -> str:
+    """
+    Return a code string to compare with the Standard's words: in capitals, without padding of spaces and zero bytes.
+
+    Args:
+        dataset: data set or sequence item.
+        keyword: name of the element; empty is returned for an absent one.
+    """
+    return str(dataset.get(keyword) or "").strip(" \0").upper()
+
+
 def frame_count(dataset: Dataset) -> int:
     """
     Return Number of Frames (0028,0008), 1 where the element is absent or empty (PS3.3 C.7.6.6).
@@ -144,7 +254,9 @@ def frame_count(dataset: Dataset) -> int:
 
 def check_size(dataset: Dataset, limits: Limits, file_size: int) -> None:
     """
-    Refuse a bit depth that lies, pixel data that would not fit, and frames that the file cannot hold (PS3.3 C.7.6.3).
+    Refuse a bit depth that lies, a frame that would not fit, and frames that the file cannot hold (PS3.3 C.7.6.3).
+
+    Frames are decoded one at a time, so a loop may be as long as its file says, unless that is deflated as a whole.
 
     Args:
         dataset: header of the file.
@@ -171,8 +283,8 @@ def check_size(dataset: Dataset, limits: Limits, file_size: int) -> None:
             f"HighBit must be BitsStored - 1 and PixelRepresentation 0 or 1, got {high:g}, {stored:g} and {sign:g}."
         )
     frames, frame_bytes = frame_count(dataset), rows * columns * samples * allocated / 8
-    limits.check(frame_bytes, frames)
     syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
+    limits.check(frame_bytes, frames if syntax == DeflatedExplicitVRLittleEndian else 1)
     if frames > 1 and syntax != DeflatedExplicitVRLittleEndian:
         # every compressed frame is an item with a header of 8 bytes, and YBR_FULL_422 stores two samples of three
         smallest = frame_bytes * 2 / 3 if syntax in UNCOMPRESSED else 8

@@ -4,24 +4,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_color_lut, apply_modality_lut
-from pydicom.pixels.processing import apply_voi
 from scipy.special import expit
 
-from bundle.data.dicom_files import number
+from bundle.data.dicom_files import code_word, number
+from bundle.data.dicom_luts import read_lut, read_palette
 from bundle.data.errors import UnreadableImageError
 
 __all__ = ["GRAY", "display_values", "stored_range"]
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
+SHAPES = ("IDENTITY", "INVERSE")  # of the Presentation LUT, PS3.3 C.7.6.1, C.8.11.3, C.11.6
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # of the VOI LUT, PS3.3 C.11.2
+LARGEST = 1e30  # of a window's numbers, so that float32 holds what is made of them
 
 
-def display_values(header: Dataset, stored: np.ndarray, photometric: str, window: str | None) -> np.ndarray:
+def display_values(
+    header: Dataset, stored: np.ndarray, photometric: str, window: str | None, override: str | None = None
+) -> tuple[np.ndarray, str]:
     """
-    Return display values 0..1: 0 black, 1 white.
+    Return display values 0..1, 0 black and 1 white, and what was done about a hint that could not be applied.
 
     Args:
         header: header of the frame.
@@ -29,9 +35,10 @@ def display_values(header: Dataset, stored: np.ndarray, photometric: str, window
         photometric: what they mean: MONOCHROME1, MONOCHROME2, PALETTE COLOR or RGB.
         window: ``"first"`` for the first VOI LUT, else the first window; the explanation of another one; ``None`` for
             the whole range of values that the file can hold.
+        override: MONOCHROME1 or MONOCHROME2 in place of all that a gray file says of its polarity.
 
     Returns:
-        float32, shape ``(C, H, W)`` with C = 1 or 3.
+        float32, shape ``(C, H, W)`` with C = 1 or 3; one short sentence, empty where everything was applied.
 
     Raises:
         UnreadableImageError: When the photometric interpretation is unknown or a step has impossible values.
@@ -42,9 +49,9 @@ def display_values(header: Dataset, stored: np.ndarray, photometric: str, window
             f"BitsStored must cover the stored values {low:g}..{high:g}, got {stored.min()}..{stored.max()}."
         )
     if photometric == "PALETTE COLOR" and stored.ndim == 2:
-        return _palette_values(header, stored)
+        return _palette_values(header, stored), ""
     if photometric == "RGB" and stored.ndim == 3:
-        return np.moveaxis(stored.astype(np.float32) / np.float32(high), -1, 0)
+        return np.moveaxis(stored.astype(np.float32) / np.float32(high), -1, 0), ""
     if photometric not in GRAY or stored.ndim != 2:
         raise UnreadableImageError(
             "PhotometricInterpretation must be MONOCHROME1, MONOCHROME2 or PALETTE COLOR with one sample, "
@@ -52,12 +59,14 @@ def display_values(header: Dataset, stored: np.ndarray, photometric: str, window
         )
     padding = _padding(header, stored, low, high)
     modality, low, high = _modality_values(header, stored, low, high)
-    values = _voi_values(header, modality, low, high, window)
-    inverse = str(header.get("PresentationLUTShape") or "").upper() == "INVERSE"  # PS3.3 C.11.6, C.8.11.3
-    if (photometric == "MONOCHROME1") != inverse:
+    values, voi_note = _voi_values(header, modality, low, high, window)
+    inverted, shape_note = _inverted(header, photometric, override)
+    if inverted:
         values = 1 - values
-    values[padding] = 0
-    return values[None].astype(np.float32, copy=False)
+    if padding is not None:
+        values[padding] = 0
+    notes = (voi_note, shape_note, _supplemental_note(header))
+    return values[None].astype(np.float32, copy=False), "; ".join(note for note in notes if note)
 
 
 def stored_range(header: Dataset) -> tuple[float, float]:
@@ -73,38 +82,41 @@ def stored_range(header: Dataset) -> tuple[float, float]:
     return 0, 2**bits - 1
 
 
+def _inverted(header: Dataset, photometric: str, override: str | None) -> tuple[bool, str]:
+    """
+    Return whether the smallest value is white, which is said once or twice (PS3.3 C.7.6.3.1.2, C.7.6.1, C.8.11.3).
+
+    Photometric Interpretation MONOCHROME1 and Presentation LUT Shape INVERSE state one inversion: the Standard requires
+    the pair. Where the two contradict one another the shape holds, which says what the output of all steps is (C.11.6),
+    and the note says so. Whoever overrides the file's word overrides both.
+    """
+    if override is not None:
+        return override == "MONOCHROME1", ""
+    shape, white = code_word(header, "PresentationLUTShape"), photometric == "MONOCHROME1"
+    if shape not in SHAPES:
+        return white, ""
+    if (shape == "INVERSE") == white:
+        return white, ""
+    return not white, f"Presentation LUT Shape {shape} contradicts {photometric}: shown by the shape"
+
+
+def _supplemental_note(header: Dataset) -> str:
+    """Return a note where some gray values stand for colors (PS3.3 C.7.6.19), which is not applied."""
+    color = code_word(header, "PixelPresentation") in ("COLOR", "MIXED")
+    return "supplemental palette not applied: shown gray" if color else ""
+
+
 def _palette_values(header: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Return colors 0..1 by the palette, whose entries have 8 or 16 bits (PS3.3 C.7.6.3.1.5)."""
-    for color in ("Red", "Green", "Blue"):
-        segments = header.get(f"Segmented{color}PaletteColorLookupTableData")
-        if segments and "RedPaletteColorLookupTableData" not in header:
-            _check_segments(segments, header)
-    colors = apply_color_lut(stored, header)[..., :3]
-    bits = header.RedPaletteColorLookupTableDescriptor[2]
-    top = 2**bits - 1 if colors.max() < 2**bits else np.iinfo(colors.dtype).max
-    return np.moveaxis(colors.astype(np.float32) / np.float32(top), -1, 0)
+    """Return colors 0..1 by the palette (PS3.3 C.7.6.3.1.5), all three by the range of the widest."""
+    luts = read_palette(header, *stored_range(header))
+    top = np.float32(max(lut.top for lut in luts))
+    return np.stack([lut(stored).astype(np.float32) / top for lut in luts])
 
 
-def _check_segments(data: bytes, header: Dataset) -> None:
-    """Refuse a segmented palette that expands beyond 65536 entries: a few bytes can stand for millions (C.7.9.2)."""
-    syntax = header.file_meta.TransferSyntaxUID
-    width = "B" if header.RedPaletteColorLookupTableDescriptor[2] == 8 else "H"
-    words = np.frombuffer(data[: len(data) // 2 * 2], dtype=("<" if syntax.is_little_endian else ">") + width)
-    place, entries = 0, 0
-    while place + 1 < len(words):
-        kind, length = int(words[place]), int(words[place + 1])
-        if kind not in (0, 1):
-            raise UnreadableImageError(f"palette segments must be discrete or linear, got kind {kind}.")
-        entries += length
-        place += 2 + (length if kind == 0 else 1)
-    if entries > 2**16:
-        raise UnreadableImageError(f"a palette must have at most 65536 entries, got {entries}.")
-
-
-def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np.ndarray:
+def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np.ndarray | None:
     """Return where pixels are no part of the image: Pixel Padding Value to its Range Limit (PS3.3 C.7.5.1.1.2)."""
     if header.get("PixelPaddingValue") is None:
-        return np.zeros(stored.shape, dtype=bool)
+        return None
     first = number(header, "PixelPaddingValue")
     last = number(header, "PixelPaddingRangeLimit", first)
     # the value representation is ambiguous, so a signed value may have been read as an unsigned one
@@ -114,9 +126,12 @@ def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np
 
 def _modality_values(header: Dataset, stored: np.ndarray, low: float, high: float) -> tuple[np.ndarray, float, float]:
     """Return modality values and the range they can have, by LUT or by rescale (PS3.3 C.11.1)."""
-    if header.get("ModalityLUTSequence"):
-        top = 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-        return apply_modality_lut(stored, header), 0, top
+    for item in header.get("ModalityLUTSequence") or []:
+        lut = read_lut(item, header, low, high)
+        if lut is not None:
+            # descriptors often promise more bits than the entries use, and there may be no window to make up for it
+            reached = lut(np.arange(low, high + 1)) if high - low < 2**16 else lut.entries
+            return lut(stored), float(reached.min()), float(reached.max())
     slope, intercept = number(header, "RescaleSlope", 1), number(header, "RescaleIntercept", 0)
     if slope == 0:
         raise UnreadableImageError("RescaleSlope must not be 0, got 0.")
@@ -126,30 +141,61 @@ def _modality_values(header: Dataset, stored: np.ndarray, low: float, high: floa
     return _floats(stored) * slope + intercept, low, high
 
 
-def _voi_values(header: Dataset, modality: np.ndarray, low: float, high: float, window: str | None) -> np.ndarray:
-    """Return values 0..1 by the chosen VOI LUT or window (PS3.3 C.11.2), by ``low..high`` where there is none."""
-    luts = list(header.get("VOILUTSequence") or [])
-    lut, index = _choice(window, [str(item.get("LUTExplanation") or "") for item in luts], _windows(header))
-    if lut:
-        whole = modality if modality.dtype.kind in "iu" else np.rint(modality).astype(np.int64)
-        top = 2 ** int(luts[index].LUTDescriptor[2]) - 1
-        return apply_voi(whole, header, index).astype(np.float32) / np.float32(top)
-    values = _floats(modality)
-    if index < 0:
-        return (values - low) / (high - low)
-    center, width = (_numbers(header, name)[index] for name in ("WindowCenter", "WindowWidth"))
-    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+def _voi_values(
+    header: Dataset, modality: np.ndarray, low: float, high: float, window: str | None
+) -> tuple[np.ndarray, str]:
+    """
+    Return values 0..1 by the chosen VOI LUT or window (PS3.3 C.11.2), by ``low..high`` where there is none, and a note.
+
+    A window is a hint for the display, so one that cannot be applied never refuses the image.
+    """
+    luts = [item for item in header.get("VOILUTSequence") or [] if item.get("LUTData")]
+    is_lut, index = _choice(window, [str(item.get("LUTExplanation") or "") for item in luts], _windows(header))
+    note = ""
+    if index >= 0:
+        try:
+            values = (
+                _by_lut(luts[index], header, modality, low, high) if is_lut else _by_window(header, modality, index)
+            )
+            if values.min() == values.max() and modality.min() < modality.max():
+                note = "the window lies outside the values: every pixel has one gray"
+            return values, note
+        except UnreadableImageError as error:
+            name = "VOI LUT" if is_lut else "window"
+            note = f"{name} not applied, shown over the full range: {str(error).rstrip('.')}"
+    return np.clip((_floats(modality) - low) / ((high - low) or 1), 0, 1), note
+
+
+def _by_lut(item: Dataset, header: Dataset, modality: np.ndarray, low: float, high: float) -> np.ndarray:
+    lut = read_lut(item, header, low, high)
+    if lut is None:
+        raise UnreadableImageError("LUTData must be present, it is not.")
+    return lut(modality).astype(np.float32) / np.float32(lut.top)
+
+
+def _by_window(header: Dataset, modality: np.ndarray, index: int) -> np.ndarray:
+    centers, widths = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
+    if len(centers) != len(widths):
+        raise UnreadableImageError(
+            f"WindowCenter and WindowWidth must be as many, got {len(centers)} and {len(widths)}."
+        )
+    center, width = centers[index], widths[index]
+    function = code_word(header, "VOILUTFunction") or "LINEAR"
+    if function not in FUNCTIONS:
         raise UnreadableImageError("VOILUTFunction must be LINEAR, LINEAR_EXACT or SIGMOID, it is not.")
-    smallest = 1 if function == "LINEAR" else 0
-    if width < smallest or width == 0:
-        raise UnreadableImageError(f"WindowWidth must be at least 1, or above 0 unless LINEAR, got {width:g}.")
+    if not (abs(center) < LARGEST and abs(width) < LARGEST):
+        raise UnreadableImageError("WindowCenter and WindowWidth must be finite numbers, they are not.")
+    if width < 1 if function == "LINEAR" else width <= 0:
+        raise UnreadableImageError(
+            f"WindowWidth must be {'at least 1' if function == 'LINEAR' else 'above 0'}, got {width:g}."
+        )
+    values = _floats(modality)
     if function == "SIGMOID":
         return expit((values - center) * (4 / width))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     if width == 0:
-        return np.where(values > center, 1.0, 0.0)
+        return np.where(values > center, np.float32(1), np.float32(0))
     return np.clip((values - center) / width + 0.5, 0, 1)
 
 
@@ -170,14 +216,10 @@ def _choice(window: str | None, luts: list[str], windows: list[str]) -> tuple[bo
 
 def _windows(header: Dataset) -> list[str]:
     """Return the explanation of each window, empty where it has none."""
-    centers, widths = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
-    if len(centers) != len(widths):
-        raise UnreadableImageError(
-            f"WindowCenter and WindowWidth must be as many, got {len(centers)} and {len(widths)}."
-        )
+    count = max(len(_numbers(header, "WindowCenter")), len(_numbers(header, "WindowWidth")))
     explanations = header.get("WindowCenterWidthExplanation") or ""
     words = list(explanations) if isinstance(explanations, MultiValue) else [explanations]
-    return [str(words[i]) if i < len(words) else "" for i in range(len(centers))]
+    return [str(words[i]) if i < len(words) else "" for i in range(count)]
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
@@ -188,13 +230,22 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 
 def _numbers(header: Dataset, keyword: str) -> list[float]:
+    """Return the values of an element, not-a-number for what is none, nothing for an absent or empty one."""
     try:
         value = header.get(keyword)
-        if value is None or value == "":
-            return []
-        numbers = [float(v) for v in (value if isinstance(value, MultiValue) else [value])]
-    except (TypeError, ValueError):
-        raise UnreadableImageError(f"{keyword} must be numbers, it is not.") from None
-    if not np.isfinite(numbers).all():
-        raise UnreadableImageError(f"{keyword} must be finite, got {numbers}.")
-    return numbers
+    except Exception:  # pydicom's own conversion, of many kinds
+        return [math.nan]
+    return (
+        [_number(v) for v in value]
+        if isinstance(value, MultiValue)
+        else []
+        if value in (None, "")
+        else [_number(value)]
+    )
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return math.nan

@@ -14,13 +14,14 @@ __all__ = ["Limits"]
 @dataclass(frozen=True)
 class Limits:
     """
-    The most that one file may unpack to, in bytes of stored pixels.
+    The most that is unpacked of one file at once, in bytes of stored pixels.
 
     The default frame holds 32 million pixels of 16 bits, which is more than the largest mammography detector.
 
     Args:
         frame: Rows x Columns x Samples x bytes of one frame.
-        file: the same for all frames together.
+        file: the same for all frames together, where they are unpacked together: the slices of a volume, and a DICOM
+            file that is deflated as a whole. Frames of other DICOM files and pages of a TIFF are unpacked one by one.
     """
 
     frame: int = 2**26

@@ -22,6 +22,7 @@ from bundle.data.dicom_files import (
     frame_count,
     frame_header,
     open_dicom,
+    open_pixels,
     pseudonym,
     run_secret,
 )
@@ -39,6 +40,7 @@ FRAME_SUFFIX = re.compile(r"#frame=(\d+)$")
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Y of PS3.3 C.7.6.3.1.2
 # words and not-a-number, not None, so that batches collate: unknown is an empty word or not-a-number
 UNKNOWN = {
+    "display_note": "",
     "spacing_source": "",
     "magnification": 1.0,
     "modality": "",
@@ -67,8 +69,8 @@ class RadiologyReader(ImageReader):
         channels: 1 for luminance, 3 for color (gray repeated), ``None`` for what the file holds.
         window: ``"first"`` for the first VOI LUT or window of a DICOM file, the explanation of another one, ``None``
             for the whole range of values that the file can hold.
-        photometric: MONOCHROME1 or MONOCHROME2 in place of what gray DICOM files say of themselves, for a collection
-            whose tag is known to be wrong; ``None`` believes the files.
+        photometric: MONOCHROME1 or MONOCHROME2 in place of all that gray DICOM files say of their polarity, for a
+            collection whose tags are known to be wrong; ``None`` believes the files.
         secret: key of the hash that stands for the patient; ``None`` draws one for this process, an empty one leaves
             the hash out.
         limits: how large a file may be, the default of :py:class:`bundle.data.limits.Limits` if ``None``.
@@ -149,13 +151,13 @@ class RadiologyReader(ImageReader):
         }
 
     def _dicom(self, path: Path, frame: int) -> tuple[np.ndarray, dict]:
-        dataset = open_dicom(path, self.limits)
-        stored, photometric, decoder = decode_frame(dataset, frame)
-        if photometric in GRAY and self.photometric is not None:
-            photometric = self.photometric
+        with open_pixels(path, self.limits) as (dataset, pixels):
+            stored, photometric, decoder = decode_frame(dataset, frame, pixels)
         header = frame_header(dataset, frame)
         spacing, source, magnification = pixel_spacing(header)
-        return display_values(header, stored, photometric, self.window), {
+        values, note = display_values(header, stored, photometric, self.window, self.photometric)
+        return values, {
+            "display_note": note,
             "spacing": spacing,
             "spacing_source": source,
             "magnification": magnification,

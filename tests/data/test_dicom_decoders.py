@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from bundle.data.dicom_decoders import codestream_size
+from bundle.data.codestreams import codestream_size
 from bundle.data.errors import UnreadableImageError
 from bundle.data.readers import RadiologyReader
 from tests.synthetic_dicom import save_dicom
