@@ -88,8 +88,14 @@ def ends_of_jpegls(frame: bytes) -> list[bytes]:
 
 
 def _start_of_jpeg2000(frame: bytes) -> int:
-    """Return where a JPEG 2000 codestream begins, behind the boxes of a JP2 header if there is one; -1 for nowhere."""
-    return frame.find(b"\xff\x4f\xff\x51", 0, 256)
+    """Return where a JPEG 2000 codestream begins, in the box of a JP2 file (15444-1 I.4) or at once; -1 for nowhere."""
+    place = 0
+    if frame[4:12] == b"jP  \r\n\x87\n":
+        while frame[place + 4 : place + 8] != b"jp2c" and place + 16 <= len(frame):
+            length, _, extended = struct.unpack_from(">LLQ", frame, place)
+            place += max(extended if length == 1 else length, 8)
+        place += 16 if frame[place : place + 4] == b"\0\0\0\1" else 8
+    return place if frame[place : place + 4] == b"\xff\x4f\xff\x51" else -1
 
 
 def _start_of_frame(frame: bytes) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.data import get_testdata_file
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from bundle.data.codestreams import codestream_size
@@ -76,6 +76,56 @@ class TestDecodeFrame(unittest.TestCase):
         with self.assertRaisesRegex(UnreadableImageError, "python-gdcm ended in DecoderEndedError"):
             RadiologyReader().get_data([str(self.path)])
         self.assertEqual(RadiologyReader().get_data([str(healthy)])[0].shape, (3, 100, 100))
+
+    def write_compressed(self, source, frame, **elements):
+        dataset = pydicom.dcmread(source)
+        dataset.PixelData = encapsulate([frame])
+        dataset["PixelData"].is_undefined_length = True
+        for keyword, value in elements.items():
+            dataset.pop(keyword, None)
+            if value is not None:
+                setattr(dataset, keyword, value)
+        dataset.save_as(self.path)
+
+    def test_planar_configuration_means_nothing_in_a_compressed_frame(self):
+        # PS3.3 C.7.6.3.1.3: "Planar Configuration (0028,0006) is not meaningful when a compression Transfer Syntax is
+        # used that involves reorganization of sample components in the compressed bit stream"
+        for name in (
+            "SC_rgb_jpeg_dcmtk.dcm",  # JPEG Baseline
+            "SC_rgb_jpeg_gdcm.dcm",  # JPEG Lossless
+            "SC_rgb_jls_lossy_line.dcm",
+            "SC_rgb_jls_lossy_sample.dcm",
+            "GDCMJ2K_TextGBR.dcm",
+            "SC_rgb_rle.dcm",
+        ):
+            source = get_testdata_file(name, download=False)
+            expected = RadiologyReader().get_data([source])[0]
+            frame = get_frame(pydicom.dcmread(source).PixelData, 0, number_of_frames=1)
+            for planar in (0, 1, None):
+                with self.subTest(name, planar=planar):
+                    self.write_compressed(source, frame, PlanarConfiguration=planar)
+                    np.testing.assert_array_equal(RadiologyReader().get_data([str(self.path)])[0], expected)
+
+    def test_padding_of_a_frame_is_no_part_of_it(self):
+        # ISO/IEC 10918-1 B.1.1.2: any marker may be preceded by fill bytes FF; zero bytes before the end of a
+        # JPEG-LS image, and anything behind an end marker, are what writers really leave there
+        for name, ends in (
+            ("MR_small_jpeg_ls_lossless.dcm", (b"\0", b"\0\0", bytes(1000), b"\xff")),
+            ("JPEGLSNearLossless_08.dcm", (b"\0", b"\0\0", bytes(1000), b"\xff")),
+            ("SC_rgb_jls_lossy_sample.dcm", (b"\0", bytes(7))),
+            ("SC_rgb_jpeg_dcmtk.dcm", (b"\0", bytes(7), b"\xff")),
+            ("SC_rgb_jpeg_gdcm.dcm", (b"\0", bytes(7), b"\xff")),
+            ("MR_small_jp2klossless.dcm", ()),
+        ):
+            source = get_testdata_file(name, download=False)
+            expected = RadiologyReader().get_data([source])[0]
+            frame = get_frame(pydicom.dcmread(source).PixelData, 0, number_of_frames=1).rstrip(b"\0")
+            padded = [frame[:-2] + end + frame[-2:] for end in ends]
+            padded += [frame + end for end in (b"\0", bytes(1000), b"junk")]
+            for i, codestream in enumerate(padded):
+                with self.subTest(name, i=i):
+                    self.write_compressed(source, codestream)
+                    np.testing.assert_array_equal(RadiologyReader().get_data([str(self.path)])[0], expected)
 
     @unittest.skipIf(find_spec("libjpeg"), "the extra jpeg12 is installed")
     def test_twelve_bit_jpeg_names_the_extra(self):
