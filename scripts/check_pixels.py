@@ -43,7 +43,8 @@ from bundle.data.readers import RadiologyReader, file_format
 BEGIN, END = "<!-- check: begin -->", "<!-- check: end -->"
 WINDOWS: dict[str | None, str] = {"first": "window", None: "full range"}
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.HTJ2K)
-# in levels of 255: by rounding to 16 bits, by dcmtk's color, which is cut to 8 bits, by two decoders of a lossy frame
+# in levels of 255: by rounding to 16 bits, by dcmtk's color, which is cut to 8 bits, by two decoders of a lossy frame;
+# entries of a table are shifted into 16 bits by dcmtk, so that the largest of k bits is 2^-k short of white
 EXACT, COLOR, DECODERS = 0.1, 1.01, 3.0
 
 
@@ -95,7 +96,11 @@ class Pair:
     @property
     def tolerance(self) -> float:
         """Return the levels of 255 that mean nothing."""
-        return DECODERS if self.syntax in LOSSY else COLOR if len(self.ours) == 3 else EXACT
+        if self.syntax in LOSSY:
+            return DECODERS
+        luts = self.header.get("VOILUTSequence") or self.header.get("ModalityLUTSequence") or []
+        bits = [int(lut.LUTDescriptor[2]) for lut in luts if lut.get("LUTDescriptor")]
+        return COLOR if len(self.ours) == 3 else EXACT + (255 / 2 ** min(bits) if bits else 0)
 
 
 class NotComparedError(Exception):
@@ -173,7 +178,7 @@ def pairs(path: Path) -> Iterator[Pair]:
             source, number = source_for_dcmtk(path, header, frame, syntax, Path(folder))
             for window in list(WINDOWS)[: 2 if gray else 1]:
                 ours, meta = shown_by_reader(path, frame, window)
-                theirs = shown_by_dcmtk(source, number, syntax, window, gray)
+                theirs = shown_by_dcmtk(source, number, header, syntax, window)
                 if ours.shape != theirs.shape:
                     raise NotComparedError(f"dcmtk shows {theirs.shape}, the reader {ours.shape}.")
                 note = meta["display_note"]
@@ -246,11 +251,12 @@ def decoded_by_ffmpeg(codestream: bytes, header: Dataset) -> np.ndarray:
     return values.astype(f"<{'i' if header.PixelRepresentation else 'u'}{header.BitsAllocated // 8}").reshape(size)
 
 
-def shown_by_dcmtk(path: Path, number: int, syntax: str, window: str | None, gray: bool) -> np.ndarray:
+def shown_by_dcmtk(path: Path, number: int, header: Dataset, syntax: str, window: str | None) -> np.ndarray:
     """Return dcmtk's display values 0..1, shape ``(C, H, W)``, by the first VOI LUT or window that it accepts."""
     program = "dcmj2pnm" if syntax in uid.JPEGTransferSyntaxes else "dcml2pnm" if "1.2.4.8" in syntax else "dcm2pnm"
-    said = ""
-    for choice in (["+Wl", "1"], ["+Wi", "1"], ["-W"])[0 if window and gray else 2 :]:
+    said, gray = "", str(header.PhotometricInterpretation).strip().startswith("MONOCHROME")
+    choices = [["+Wl", "1"], ["+Wi", "1"]] if window else []
+    for choice in [*choices, full_range(header)] if gray else [["-W"]]:
         command = [program, "-O", "+F", str(number), *choice, "+opw", str(path)]
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)
         said = done.stderr.decode(errors="replace").strip().splitlines()[0][3:] if done.stderr.strip() else ""
@@ -265,10 +271,18 @@ def netpbm(content: bytes) -> np.ndarray:
     width, height, top = (int(number) for number in numbers[:3])
     values = np.array(numbers[3:], dtype=np.float64)
     shape = (height, width, 3 if kind == b"P3" else 1)
-    full = float(top)
-    if full == 2**16 - 1 and not (values % 256).any():  # 8 bits, which dcmtk shifts into 16
-        full = 255.0 * 256
-    return np.moveaxis(values.reshape(shape) / full, -1, 0)
+    return np.moveaxis(values.reshape(shape), -1, 0) / top
+
+
+def full_range(header: Dataset) -> list[str]:
+    """Return dcmtk's options to show all values that a gray file can hold, as a window if it can be said as one."""
+    if header.get("ModalityLUTSequence") and header.ModalityLUTSequence[0].get("LUTData"):
+        return ["-W"]
+    bits, slope, intercept = header.BitsStored, header.get("RescaleSlope") or 1, header.get("RescaleIntercept") or 0
+    low = -(2 ** (bits - 1)) if header.PixelRepresentation else 0
+    low, high = sorted(float(slope) * value + float(intercept) for value in (low, low + 2**bits - 1))
+    # the linear function of PS3.3 C.11.2.1.2.1 is 0 at c - 0.5 - (w - 1) / 2 and 1 at c - 0.5 + (w - 1) / 2
+    return ["+Wfl", "+Ww", f"{(low + high + 1) / 2:.10g}", f"{high - low + 1:.10g}"]
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -281,7 +295,7 @@ def explanation(pair: Pair) -> str:
     header, theirs = pair.header, pair.theirs
     if pair.note.startswith("window not applied"):
         source, number = pair.source
-        if difference(pair.ours, shown_by_dcmtk(source, number, pair.syntax, None, True)) <= pair.tolerance:
+        if difference(pair.ours, shown_by_dcmtk(source, number, header, pair.syntax, None)) <= pair.tolerance:
             return (
                 f"{pair.note}. dcmtk takes the window (PS3.3 C.11.2 does not allow it); over the full range they agree."
             )
@@ -335,7 +349,7 @@ def shown_without_rescale(pair: Pair) -> np.ndarray:
         copy = pydicom.dcmread(source)
         copy.RescaleSlope, copy.RescaleIntercept = (1 if float(copy.RescaleSlope) > 0 else -1), 0
         copy.save_as(Path(folder) / "copy.dcm")
-        return shown_by_dcmtk(Path(folder) / "copy.dcm", number, pair.syntax, None, True)
+        return shown_by_dcmtk(Path(folder) / "copy.dcm", number, copy, pair.syntax, None)
 
 
 def report(outcomes: list[Outcome]) -> str:
