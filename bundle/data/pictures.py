@@ -23,15 +23,15 @@ def picture_frames(path: Path, limits: Limits) -> int:
         limits: what fits.
 
     Raises:
-        UnreadableImageError: When a page is too large.
+        UnreadableImageError: When the first page is too large.
     """
     with Image.open(path) as image:
         frames = getattr(image, "n_frames", 1)
-        limits.check(image.width * image.height * len(image.getbands()) * (4 if _is_deep(image) else 1))
+        _check_size(image, limits)
     return frames
 
 
-def read_picture(path: Path, frame: int) -> tuple[np.ndarray, dict]:
+def read_picture(path: Path, frame: int, limits: Limits) -> tuple[np.ndarray, dict]:
     """
     Return display values 0..1 and what is known about them.
 
@@ -41,12 +41,17 @@ def read_picture(path: Path, frame: int) -> tuple[np.ndarray, dict]:
     Args:
         path: file to read.
         frame: page, from 0.
+        limits: what fits; pages differ in size.
 
     Returns:
         float32, shape ``(C, H, W)`` with C = 1 or 3; metadata without spacing, since pictures rarely state a true one.
+
+    Raises:
+        UnreadableImageError: When the page is too large.
     """
     with Image.open(path) as image:
         image.seek(frame)
+        _check_size(image, limits)
         # TIFF 6.0, PhotometricInterpretation: 0 is WhiteIsZero, which Pillow turns for up to 8 bits only
         negative = _is_deep(image) and getattr(image, "tag_v2", {}).get(262) == 0
         upright = ImageOps.exif_transpose(image)
@@ -75,6 +80,11 @@ def scaled_to_unit(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float32) / np.iinfo(array.dtype).max
     low, high = float(array.min()), float(array.max())
     return ((array - np.float64(low)) / (high - low or 1)).astype(np.float32)
+
+
+def _check_size(image: Image.Image, limits: Limits) -> None:
+    """Refuse a page that is too large, by its header."""
+    limits.check(image.width * image.height * len(image.getbands()) * (4 if _is_deep(image) else 1))
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -129,7 +129,7 @@ class RadiologyReader(ImageReader):
             if kind == "dicom":
                 values, meta = self._dicom(path, frame)
             elif kind == "picture":
-                values, meta = read_picture(path, frame)
+                values, meta = read_picture(path, frame, self.limits)
             else:
                 values, meta = read_volume(path, kind, frame)
             if not np.isfinite(values).all():

@@ -19,6 +19,7 @@ from pydicom.data import get_testdata_file
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.limits import Limits
 from bundle.data.readers import RadiologyReader, file_format, planar_affine, split_frame
 from tests.synthetic_dicom import save_dicom
 
@@ -104,6 +105,15 @@ class TestRadiologyReader(unittest.TestCase):
                 with self.subTest(name, order=order):
                     np.testing.assert_allclose(load(self.folder / name)[0].numpy(), [[0, 0.2, 0.4]], rtol=1e-6)
 
+    def test_each_page_is_held_against_the_limit(self):
+        pages = [Image.new("L", (10, 10)), Image.new("L", (40, 40), 51)]
+        pages[0].save(self.folder / "scan.tif", save_all=True, append_images=pages[1:])
+        limits = Limits(frame=1000, file=1000)
+        self.assertEqual(load(self.folder / "scan.tif", limits=limits).shape, (1, 10, 10))
+        self.assertEqual(load(f"{self.folder / 'scan.tif'}#frame=1", limits=Limits(frame=1600)).shape, (1, 40, 40))
+        with self.assertRaisesRegex(UnreadableImageError, "a frame must hold at most 1000 bytes"):
+            load(f"{self.folder / 'scan.tif'}#frame=1", limits=limits)
+
     def test_white_is_zero_at_every_depth(self):
         # Pillow's writer turns the stored values of 8 bits for this tag, so that they show as they were, and no others
         for dtype, white, shown in ((np.uint8, 255, [0, 1]), (np.uint16, 65535, [1, 0]), (np.float32, 1, [1, 0])):
@@ -152,6 +162,16 @@ class TestRadiologyReader(unittest.TestCase):
         self.assertEqual(tuple(batch.shape), (2, 1, 2, 3))
         self.assertEqual(batch.meta["view_position"], ["", "PA"])
         self.assertEqual([len(subject) for subject in batch.meta["subject"]], [0, 16])
+
+    def test_a_display_note_comes_along_with_the_image(self):
+        save_dicom(self.folder / "a.dcm", np.zeros((2, 3), np.uint8), WindowCenter=5, WindowWidth=0)
+        save_dicom(self.folder / "b.dcm", np.zeros((2, 3), np.uint8))
+        Image.new("L", (3, 2)).save(self.folder / "c.png")
+        notes = [load(path).meta["display_note"] for path in sorted(self.folder.iterdir())]
+        self.assertRegex(
+            notes[0], "^window not applied, shown over the full range: WindowWidth must be at least 1, got 0$"
+        )
+        self.assertEqual(notes[1:], ["", ""])
 
     def test_no_text_of_the_file_reaches_metadata_errors_logs_or_warnings(self):
         canary = "CANARY^JANE"
