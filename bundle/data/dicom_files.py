@@ -156,8 +156,26 @@ def _pixels(dataset: Dataset, stream: BinaryIO, file_size: int | None) -> Pixels
     else:  # implicit; some files are explicit before
         vr, (length,) = "OW", struct.unpack(f"{order}L", head[4:])
     if length == 0xFFFFFFFF:
+        if file_size is not None:
+            _check_fragments(stream, order, file_size)
         return Pixels(stream, None, vr)
     return Pixels(stream, length if file_size is None else min(length, file_size - stream.tell()), vr)
+
+
+def _check_fragments(stream: BinaryIO, order: str, file_size: int) -> None:
+    """Refuse fragments that reach beyond the file (PS3.5 A.4): many decoders make an image of half a frame."""
+    place = start = stream.tell()
+    while place + 8 <= file_size:
+        stream.seek(place)
+        group, element, length = struct.unpack(f"{order}2HL", stream.read(8))
+        if (group, element) != (0xFFFE, 0xE000):  # the end, or what the decoder will refuse
+            break
+        place += 8 + length
+    stream.seek(start)
+    if place > file_size:
+        raise UnreadableImageError(
+            f"PixelData must be whole, its fragments end {place - file_size} bytes behind the file."
+        )
 
 
 def _shown_syntax(dataset: Dataset, pixels: Pixels) -> UID:

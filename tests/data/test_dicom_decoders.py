@@ -127,6 +127,14 @@ class TestDecodeFrame(unittest.TestCase):
                     self.write_compressed(source, codestream)
                     np.testing.assert_array_equal(RadiologyReader().get_data([str(self.path)])[0], expected)
 
+    def test_a_file_that_was_cut_off_is_refused_whatever_its_decoder_makes_of_it(self):
+        for name in ("MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_jpeg_gdcm.dcm"):
+            content = Path(get_testdata_file(name, download=False)).read_bytes()
+            for part in (0.95, 0.7):
+                self.path.write_bytes(content[: int(part * len(content))])
+                with self.subTest(name, part=part), self.assertRaisesRegex(UnreadableImageError, "must be whole"):
+                    RadiologyReader().get_data([str(self.path)])
+
     @unittest.skipIf(find_spec("libjpeg"), "the extra jpeg12 is installed")
     def test_twelve_bit_jpeg_names_the_extra(self):
         with self.assertRaisesRegex(UnreadableImageError, "needs the GPL-3.0 extra 'jpeg12'"):
