@@ -283,7 +283,7 @@ def check_size(dataset: Dataset, limits: Limits, file_size: int) -> None:
 
     Raises:
         UnreadableImageError: When a size is not positive, the bits contradict one another, a limit is exceeded, or
-            there are more frames than the file has room for.
+            there are more frames than the file can hold.
     """
     rows, columns, samples = (number(dataset, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
     allocated, stored = number(dataset, "BitsAllocated"), number(dataset, "BitsStored")

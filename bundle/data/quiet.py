@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What pydicom and highdicom say while a file is read or a result made, which may quote the file, goes nowhere."""
+"""Keep what pydicom and highdicom say while they read or write, which may quote the file, out of logs and warnings."""
 
 from __future__ import annotations
 

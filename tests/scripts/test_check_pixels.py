@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bundle.data.readers import RadiologyReader
 from tests.synthetic_dicom import save_dicom
@@ -62,6 +63,15 @@ class TestCheckPixels(unittest.TestCase):
         self.assertIn("not compared: rtplan.dcm: no image: RT Plan Storage holds no image.", printed)
         self.assertIn("8 files: 7 equal, 0 explained, 0 different, 1 not compared.", printed)
 
+    def test_headers_drawn_at_random(self):
+        # signs, byte orders, polarities, rescale, windows and tables in combination; dcmtk is the other implementation
+        rng = np.random.default_rng(20)
+        for i in range(40):
+            save_dicom(self.folder / f"{i:02d}.dcm", **random_film(rng))
+        status, printed = self.check()
+        self.assertEqual(status, 0, printed)
+        self.assertIn("0 different, 0 not compared", printed)
+
     def test_a_wrong_display_is_found(self):
         save_dicom(self.folder / "film.dcm", RAMP, **TWELVE)
         right = RadiologyReader.get_data
@@ -92,6 +102,32 @@ class TestCheckPixels(unittest.TestCase):
     def test_a_path_that_does_not_exist(self):
         status, _ = self.check(self.folder / "none")
         self.assertRegex(status, "none' must be a file or a folder, it does not exist")
+
+
+def random_film(rng):
+    """Return arguments of ``save_dicom``: a film whose elements agree, drawn from all combinations of them."""
+    syntax = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)[rng.integers(3)]
+    order, bits, signed = ">" if syntax == ExplicitVRBigEndian else "<", int(rng.integers(6, 17)), rng.random() < 0.3
+    low = -(2 ** (bits - 1)) if signed else 0
+    high = low + 2**bits - 1
+    pixels = rng.integers(low, high, (8, 10), endpoint=True).astype(f"{order}{'i' if signed else 'u'}{2 - (bits <= 8)}")
+    elements = {"BitsStored": bits, "PhotometricInterpretation": f"MONOCHROME{rng.integers(1, 3)}"}
+    elements["PresentationLUTShape"] = (None, "IDENTITY", "INVERSE")[rng.integers(3)]
+    if rng.random() < 0.5:
+        slope, intercept = int(rng.choice([1, 2, 3, -1, -2])), int(rng.integers(-2000, 2000))
+        elements |= {"RescaleSlope": str(slope), "RescaleIntercept": str(intercept)}
+        low, high = sorted((low * slope + intercept, high * slope + intercept))
+    kind = rng.choice(["plain", "window", "table"])
+    if kind == "window":
+        elements |= {"WindowCenter": int(rng.integers(low, high)), "WindowWidth": int(rng.integers(1, high - low))}
+        elements["VOILUTFunction"] = (None, "LINEAR", "SIGMOID")[rng.integers(3)]
+    if kind == "table":
+        item, depth = Dataset(), int(rng.choice([8, 10, 12, 16]))
+        words = rng.integers(0, 2**depth, min(high - low + 1, 20_000)).astype(f"{order}u2")
+        item.add_new("LUTDescriptor", "SS" if low < 0 else "US", [len(words), max(low, -(2**15)), depth])
+        item.add_new("LUTData", "OW", words.tobytes())
+        elements["VOILUTSequence"] = [item]
+    return {"pixels": pixels, "syntax": syntax, **elements}
 
 
 if __name__ == "__main__":
