@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from bundle.data.box_frames import boxes_in_source
 from bundle.data.calibration import heat_of_normal, write_calibration
 from bundle.data.readers import split_frame
 from bundle.distributed import gathered
-from bundle.results.records import Box, ImageResult
+from bundle.results.pulse import Pulse
+from bundle.results.records import Box, ImageResult, pixels_seen
 
 __all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
 
@@ -34,11 +36,14 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
     """
     Return the result object of one decollated, post-processed item.
 
+    Maps become not-a-number where the network did not look, see :py:func:`seen_region`.
+
     Args:
         item: ``image`` with its metadata, and what the family's post-processing added of ``heatmap`` (``(1, H, W)`` in
             the source's pixel grid), ``anomaly_score``, ``p_value``, ``abnormal``, ``label_scores``, ``boxes``
-            (dictionaries of :py:class:`Box`'s arguments), ``extra_maps``; ``key`` and ``label`` where the data list has
-            them.
+            (dictionaries of :py:class:`Box`'s arguments), ``extra_maps``, ``operating_points`` (probability from which
+            a finding is present, by name), ``not_assessed`` (the rule for which there is no verdict); ``key`` and
+            ``label`` where the data list has them.
     """
     meta = item["image"].meta
     source, _ = split_frame(str(meta["filename_or_obj"]))
@@ -48,6 +53,11 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
     raw = item.get("anomaly_score_raw")
     per_pixel = [float(step) for step in meta.get("spacing", ())]
     spacing = (per_pixel[0], per_pixel[1]) if len(per_pixel) == 2 and np.isfinite(per_pixel).all() else None
+    seen = seen_region(item["image"])
+    not_assessed = item.get("not_assessed") or None
+    extra = {**item.get("extra", {}), **({} if raw is None else {"anomaly_score_raw": float(raw)})}
+    if not_assessed is not None:
+        extra.pop("at or above threshold", None)  # words that call findings present
     return ImageResult(
         key=str(item.get("key", source.stem)),
         source=source,
@@ -59,11 +69,43 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
         anomaly_score=None if score is None else float(score),
         p_value=item.get("p_value"),
         abnormal=item.get("abnormal"),
-        heatmap=None if heat is None else np.asarray(torch.as_tensor(heat).cpu(), dtype=np.float32)[0],
+        heatmap=None if heat is None else _where_seen(torch.as_tensor(heat).cpu()[0], seen),
         boxes=[Box(**box) for box in item.get("boxes", [])],
-        extra={**item.get("extra", {}), **({} if raw is None else {"anomaly_score_raw": float(raw)})},
-        extra_maps=dict(item.get("extra_maps", {})),
+        extra=extra,
+        extra_maps={name: _where_seen(part, seen) for name, part in item.get("extra_maps", {}).items()},
+        display_note=str(meta.get("display_note") or ""),
+        not_assessed=not_assessed,
+        operating_points={name: float(point) for name, point in (item.get("operating_points") or {}).items()},
+        seen=seen,
     )
+
+
+def seen_region(image: Any) -> tuple[float, float, float, float] | None:
+    """
+    Return the part of the source frame that became the network's input, by the transforms of the image.
+
+    Args:
+        image: the network's input, shape ``(C, H, W)``; the reader's metadata says how large the source frame is.
+
+    Returns:
+        x, y, width, height in pixels of the source frame; ``None`` where all of it was looked at (to half a pixel), or
+        the image does not say where it comes from.
+    """
+    meta = getattr(image, "meta", {})
+    if "original_affine" not in meta or "spatial_shape" not in meta:
+        return None
+    rows, columns = (int(n) for n in meta["spatial_shape"][:2])
+    whole = torch.tensor([[0, 0, image.shape[-1], image.shape[-2]]], dtype=torch.float64)
+    x0, y0, x1, y1 = boxes_in_source(whole, image)[0].tolist()
+    if x0 < 0.5 and y0 < 0.5 and x1 > columns - 0.5 and y1 > rows - 0.5:
+        return None
+    return (x0, y0, x1 - x0, y1 - y0)
+
+
+def _where_seen(heat: Any, seen: tuple[float, float, float, float] | None) -> np.ndarray:
+    """Return a map as float32, not-a-number where the network did not look."""
+    values = np.asarray(heat, dtype=np.float32)
+    return values if seen is None else np.where(pixels_seen(values.shape, seen), values, np.float32(np.nan))
 
 
 class ResultsHandler:
@@ -79,7 +121,7 @@ class ResultsHandler:
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.data.find_images`.
         summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
         figures: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
-        log_every: log a line every so many images; 0 for none.
+        log_seconds: log how far the run is every so many seconds, first after five; 0 for no such lines.
 
     Raises:
         ValueError: When figures are wanted of a resumed run, which has not all results at hand.
@@ -92,14 +134,16 @@ class ResultsHandler:
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
         figures: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
-        log_every: int = 100,
+        log_seconds: float = 30.0,
     ) -> None:
         self.writer, self.loader = writer, loader
-        self.refusals, self.summarize, self.figures, self.log_every = refusals, summarize, figures, log_every
+        self.refusals, self.summarize, self.figures, self.log_seconds = refusals, summarize, figures, log_seconds
         self.results: list[ImageResult] = []
         self._noted = 0
         self._thread: ThreadPoolExecutor | None = None
         self._written: Future[None] | None = None
+        self._pulse: Pulse | None = None
+        self._done = 0
         if self.summarize is not None and writer.progress.done:
             raise ValueError("an evaluation cannot be resumed; start it again with --resume False.")
 
@@ -108,11 +152,23 @@ class ResultsHandler:
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._end_pulse)
 
     def _begin(self, engine: Engine) -> None:
         self.results.clear()
         self._noted, self._written = 0, None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
+        self._done = before = self.writer.progress.done
+        data = getattr(self.loader, "dataset", None)
+        total = before + len(data) if hasattr(data, "__len__") else None
+        self._pulse = Pulse(lambda: self._done, total, every=self.log_seconds)
+        self._pulse.start()
+
+    def _end_pulse(self, engine: Engine, error: BaseException | None = None) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+        if error is not None:
+            raise error  # Ignite leaves that to whoever listens
 
     def __call__(self, engine: Engine) -> None:
         """Have the results of one batch written, and the batch marked as done."""
@@ -131,14 +187,12 @@ class ResultsHandler:
 
     def _write(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]], seen: int | None) -> None:
         for result in results:
-            self.writer.add(result)
+            written = self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
-            if self.summarize is not None or self.figures is not None:
+            if written and (self.summarize is not None or self.figures is not None):
                 self.results.append(result)
-            done = len(self.writer.progress.records)
-            if self.log_every and done % self.log_every == 0:
-                logger.info("%d images done", done)
         self._note(failures)
+        self._done += len(results) + len(failures)
         if seen is not None:
             self.writer.progress.commit(seen)
 
@@ -155,6 +209,7 @@ class ResultsHandler:
 
     def finish(self, engine: Engine) -> None:
         """Write failures, figures and the report."""
+        self._end_pulse(engine)
         if self._thread is not None:
             self._thread.shutdown()
         self._wait()

@@ -8,13 +8,11 @@ import os
 
 import numpy as np
 from highdicom.sc import SCImage
-from PIL import Image, ImageDraw, ImageFont
-from pydicom.dataset import Dataset
 
 from bundle.data.quiet import quiet_dicom
 from bundle.results.dicom_source import MANUFACTURER, DicomSource, save_dicom_result
-from bundle.results.overlays import overlay_picture
-from bundle.results.records import NOTICE, ImageResult, NotWrittenError
+from bundle.results.overlays import draw_words, overlay_picture
+from bundle.results.records import NOTICE, ImageResult, NotWrittenError, remarks
 
 __all__ = ["write_sc"]
 
@@ -54,7 +52,7 @@ def write_sc(
         got = None if result.image is None else result.image.shape[:2]
         raise NotWrittenError(f"a secondary capture needs the image with the source's {shape} pixels, got {got}.")
     picture = overlay_picture(result, heat_range, alpha)
-    _draw_notice(picture)
+    draw_words(picture, [NOTICE], top=False)
     with quiet_dicom():
         capture = SCImage.from_ref_dataset(
             source.dataset,
@@ -71,29 +69,10 @@ def write_sc(
             capture.Laterality = source.dataset.get("Laterality", "")
         else:
             capture.ImageLaterality = source.dataset.ImageLaterality
-        capture.DerivationDescription = f"Heat and regions found by {source.algorithm.name[:64]}. {NOTICE}"
-        capture.SourceImageSequence = [_reference(source)]
+        made = f"Heat and regions found by {source.algorithm.name[:64]}. {NOTICE}"
+        capture.DerivationDescription = " ".join([made, *remarks(result), *source.remarks()])[:1024]  # ST
+        capture.SourceImageSequence = [source.reference()]
         for keyword in _COPIED:
             if source.dataset.get(keyword):
                 setattr(capture, keyword, source.dataset[keyword].value)
-        save_dicom_result(path, capture, "AI overlay")
-
-
-def _reference(source: DicomSource) -> Dataset:
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.dataset.SOPClassUID
-    reference.ReferencedSOPInstanceUID = source.dataset.SOPInstanceUID
-    if source.frames > 1:
-        reference.ReferencedFrameNumber = source.frame + 1  # counts from 1
-    return reference
-
-
-def _draw_notice(picture: Image.Image) -> None:
-    pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(8, round(picture.width / 45)))
-    left, top, right, bottom = pen.textbbox((0, 0), NOTICE, font=font)
-    corner = (4, picture.height - bottom - 4)
-    pen.rectangle(
-        (corner[0] + left - 2, corner[1] + top - 2, corner[0] + right + 2, corner[1] + bottom + 2), fill=(0, 0, 0)
-    )
-    pen.text(corner, NOTICE, fill=(255, 255, 255), font=font)
+        save_dicom_result(path, capture, "AI overlay", source)

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from bundle.data.quiet import quiet_dicom
 from bundle.results.dicom_source import DicomSource, save_dicom_result
 from bundle.results.overlays import check_heat_range
-from bundle.results.records import ImageResult, NotWrittenError
+from bundle.results.records import ImageResult, NotWrittenError, remarks
 
 __all__ = ["write_binary_seg", "write_heat_seg"]
 
@@ -21,6 +21,8 @@ __all__ = ["write_binary_seg", "write_heat_seg"]
 def write_binary_seg(path: str | os.PathLike, result: ImageResult, source: DicomSource, map_threshold: float) -> None:
     """
     Write where the heat lies above a threshold; a mask without a pixel is written too, for it is a result.
+
+    In an image that is not assessed the mask is one of a selected region, and of no finding.
 
     Args:
         path: file to write.
@@ -34,7 +36,8 @@ def write_binary_seg(path: str | os.PathLike, result: ImageResult, source: Dicom
     """
     heatmap = _heatmap(result, source)
     label = f"heat above {map_threshold:.4g}"
-    _write(path, heatmap > map_threshold, "BINARY", label, source, "SEG", "AI mask")
+    # what was not looked at is not-a-number, and not above
+    _write(path, heatmap > map_threshold, "BINARY", label, result, source, "SEG", "AI mask")
 
 
 def write_heat_seg(
@@ -56,7 +59,7 @@ def write_heat_seg(
     low, high = check_heat_range(heat_range)
     label = f"heat from {low:.4g} to {high:.4g}"
     fraction = np.clip((np.nan_to_num(heatmap, nan=low) - low) / (high - low), 0, 1)
-    _write(path, fraction, "FRACTIONAL", label, source, "HEAT", "AI heatmap")
+    _write(path, fraction, "FRACTIONAL", label, result, source, "HEAT", "AI heatmap")
 
 
 def _heatmap(result: ImageResult, source: DicomSource) -> np.ndarray:
@@ -75,16 +78,22 @@ def _write(
     pixels: np.ndarray,
     kind: str,
     label: str,
+    result: ImageResult,
     source: DicomSource,
     role: str,
     description: str,
 ) -> None:
+    words = ". ".join([label, *remarks(result)])
+    # a region of an image without a verdict is one of the picture (CID 7150), and no finding
+    assessed = result.not_assessed is None
     with quiet_dicom():
         segment = SegmentDescription(
             segment_number=1,
-            segment_label=label,
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.DCM.FocalAbnormality,
+            segment_label=label if assessed else f"{label}, not assessed"[:64],
+            segmented_property_category=(
+                codes.SCT.MorphologicallyAbnormalStructure if assessed else codes.SCT.SpatialAndRelationalConcept
+            ),
+            segmented_property_type=codes.DCM.FocalAbnormality if assessed else codes.DCM.SelectedRegion,
             algorithm_type="AUTOMATIC",
             algorithm_identification=source.algorithm_sequence(),
             tracking_uid=source.uid(role, "segment"),
@@ -104,10 +113,14 @@ def _write(
         # highdicom leaves it out, and without a frame of reference it is the only word on which side is which;
         # PS3.3 C.7.6.1 has it empty where unknown
         segmentation.PatientOrientation = source.dataset.PatientOrientation
+        segmentation.SegmentSequence[0].SegmentDescription = words[:1024]  # ST
+        organization = source.uid(role, "dimensions")  # where highdicom draws one
+        for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+            item.DimensionOrganizationUID = organization
         # PS3.3 A.51.5: not needed beside a derivation image, and without a slice thickness, which a projection has not,
         # highdicom writes it but does not open it again
         shared = segmentation.SharedFunctionalGroupsSequence[0]
         measures = shared.get("PixelMeasuresSequence")
         if measures and "SliceThickness" not in measures[0]:
             del shared.PixelMeasuresSequence
-        save_dicom_result(path, segmentation, description)
+        save_dicom_result(path, segmentation, description, source)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence
+from highdicom._standard_utils import is_attribute_in_iod
 from highdicom.sr import CodedConcept
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
@@ -25,6 +28,7 @@ from bundle.data.files import atomic_path
 from bundle.data.limits import Limits
 from bundle.data.quiet import quiet_dicom
 from bundle.results.records import Algorithm, NotWrittenError
+from bundle.results.run_record import RunIdentity
 
 __all__ = ["DicomSource", "finding_code", "load_source", "private_code", "save_dicom_result"]
 
@@ -61,32 +65,89 @@ _CODES = {
 }
 
 
+# What highdicom takes a source for. It knows neither retired nor private classes, and asks of others what a projection or
+# a loop of one frame has not; of patient and study it copies the same from all. References are put right at the end.
+_STAND_IN_CLASS = "1.2.840.10008.5.1.4.1.1.1"  # Computed Radiography Image Storage
+_RETIRED_OF_ONE_FRAME = ("1.2.840.10008.5.1.4.1.1.6",)  # Ultrasound Image Storage (Retired)
+# what makes an image one of several frames, or one of a slide
+_OF_OTHER_CLASSES = (
+    "NumberOfFrames",
+    "FrameIncrementPointer",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ImageOrientationSlide",
+    "ImageCenterPointCoordinatesSequence",
+    "TotalPixelMatrixRows",
+    "TotalPixelMatrixColumns",
+)
+# PS3.3 C.7.6.1: type 1C, so absent rather than empty
+_NEVER_EMPTY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
 @dataclass(frozen=True)
 class DicomSource:
     """
     Header of a source image, and what identifies the results made from it.
 
     Args:
-        dataset: header without pixel data.
+        dataset: header without pixel data, as of a single frame of a class that highdicom knows.
+        sop_class_uid: the class that the source really has.
         frame: index of the frame within the file, from 0.
         frames: number of frames of the file.
         algorithm: what made the results.
-        seed: the same seed, source and algorithm give the same UIDs.
+        run: when they were made, and by which run.
     """
 
     dataset: Dataset
+    sop_class_uid: str
     frame: int
     frames: int
     algorithm: Algorithm
-    seed: str
+    run: RunIdentity
 
     def uid(self, *words: str) -> str:
-        """Return a UID that belongs to this frame, algorithm and seed, and to ``words``."""
+        """Return a UID that belongs to this frame and run, and to ``words``."""
         return self._uid(str(self.dataset.SOPInstanceUID), str(self.frame), *words)
+
+    def frame_number(self) -> int | None:
+        """
+        Return the number that a reference states, ``None`` where it must state none.
+
+        Frames count from 1 (PS3.3 10.3). An object of one frame is referenced as a whole, and so is one of a class that
+        has no frames, whatever the object says of itself.
+        """
+        return self.frame + 1 if self.frames > 1 and self._class_has_frames() else None
+
+    def says_which_frame(self) -> bool:
+        """Return whether a reference to the source leaves no doubt which of its frames is meant."""
+        return self.frames == 1 or self.frame_number() is not None
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of a result must know about its reference to the source."""
+        if self.says_which_frame():
+            return []
+        return [
+            f"This is of frame {self.frame + 1} of {self.frames}; the source's SOP class has no frames to refer to."
+        ]
+
+    def reference(self) -> Dataset:
+        """Return an item that refers to the source."""
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = self.dataset.SOPClassUID
+        reference.ReferencedSOPInstanceUID = self.dataset.SOPInstanceUID
+        if (number := self.frame_number()) is not None:
+            reference.ReferencedFrameNumber = number
+        return reference
+
+    def _class_has_frames(self) -> bool:
+        try:
+            return is_attribute_in_iod("NumberOfFrames", self.sop_class_uid)
+        except KeyError:  # retired or private, so the object knows best
+            return self.sop_class_uid not in _RETIRED_OF_ONE_FRAME
 
     def identity(self, role: str) -> dict[str, Any]:
         """
-        Return UIDs and numbers of the result with this role; each source series gets one result series a role.
+        Return UIDs and numbers of the result with this role; each source series gets one result series a role and run.
 
         Args:
             role: ``"SR"``, ``"SEG"``, ``"HEAT"`` or ``"SC"``.
@@ -119,11 +180,10 @@ class DicomSource:
         )
 
     def _uid(self, *words: str) -> str:
-        made_by = json.dumps(vars(self.algorithm), sort_keys=True, default=str)
-        return generate_uid(entropy_srcs=["\\".join((self.seed, made_by, *words))])
+        return generate_uid(entropy_srcs=["\\".join((self.run.identity, *words))])
 
 
-def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed: str) -> DicomSource:
+def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, run: RunIdentity) -> DicomSource:
     """
     Return the header of a DICOM image with what results need of it.
 
@@ -131,7 +191,7 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
         path: DICOM file.
         frame: index of the frame within the file, from 0.
         algorithm: what made the results.
-        seed: the same seed, source and algorithm give the same UIDs.
+        run: when they are made, and by which run: the same run and source give the same UIDs.
 
     Raises:
         NotWrittenError: When the file lacks a UID that a result must refer to.
@@ -141,11 +201,14 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, seed:
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             if not dataset.get(keyword):
                 raise NotWrittenError(f"a DICOM result refers to its source by {keyword}, the source has none.")
-        dataset.pop("PerFrameFunctionalGroupsSequence", None)  # long, and no result says anything of it
+        frames, sop_class_uid = frame_count(dataset), str(dataset.SOPClassUID)
+        for keyword in _OF_OTHER_CLASSES:
+            dataset.pop(keyword, None)
+        dataset.SOPClassUID = _STAND_IN_CLASS
         _decode(dataset)
         dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: holds the source's text and the words of any label
         _empty_what_is_not_valid(dataset)
-        return DicomSource(dataset, frame, frame_count(dataset), algorithm, seed)
+        return DicomSource(dataset, sop_class_uid, frame, frames, algorithm, run)
 
 
 def _decode(dataset: Dataset) -> None:
@@ -179,20 +242,70 @@ def _empty_what_is_not_valid(dataset: Dataset) -> None:
         dataset.PatientOrientation = None
     if pixel_spacing(dataset)[1] != "PixelSpacing":
         dataset.pop("PixelSpacing", None)
+    if not _has_a_place(dataset):
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
+            dataset.pop(keyword, None)
+    if not dataset.get("FrameOfReferenceUID"):
+        dataset.pop("FrameOfReferenceUID", None)
+    for keyword in _NEVER_EMPTY:
+        if dataset.get(keyword) in (None, ""):
+            dataset.pop(keyword, None)
 
 
-def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: str) -> None:
+def _has_a_place(dataset: Dataset) -> bool:
+    """Return whether position, orientation and spacing are all there; a segmentation is placed by all or by none."""
+    needed = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+    try:
+        values = [[float(v) for v in dataset.get(keyword) or ()] for keyword in needed]
+    except (TypeError, ValueError):
+        return False
+    return [len(v) for v in values] == list(needed.values()) and all(math.isfinite(n) for v in values for n in v)
+
+
+def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: str, source: DicomSource) -> None:
     """
-    Write a result, its series named as what it is.
+    Write a result, its series named as what it is, with the time of its run and true references to its source.
+
+    A run that is continued keeps what it has stored under the same UID: an archive may hold it already.
 
     Args:
         path: file to write.
         dataset: the result.
         description: words before "research use only, not for diagnosis"; 64 characters together.
+        source: what the result was made from.
     """
+    if source.run.continued and _is_stored(Path(path), str(dataset.SOPInstanceUID)):
+        return
     dataset.SeriesDescription = f"{description}, {NOT_FOR_DIAGNOSIS}"
+    moment = source.run.started.astimezone()
+    for start in ("InstanceCreation", "Content", "Series"):  # highdicom writes the present moment
+        if f"{start}Date" in dataset:
+            setattr(dataset, f"{start}Date", moment.strftime("%Y%m%d"))
+        if f"{start}Time" in dataset:
+            setattr(dataset, f"{start}Time", moment.strftime("%H%M%S.%f"))
+    if "DateOfSecondaryCapture" in dataset:
+        dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
+        dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S.%f")
+    _name_the_class(dataset, source)
     with atomic_path(path) as partial:
         dataset.save_as(partial, enforce_file_format=True)
+
+
+def _is_stored(path: Path, uid: str) -> bool:
+    try:
+        return str(dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) == uid
+    except (OSError, InvalidDicomError, AttributeError):
+        return False
+
+
+def _name_the_class(dataset: Dataset, source: DicomSource) -> None:
+    """Give references to the source its own SOP class in place of the one that stood in for it."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _name_the_class(item, source)
+    if dataset.get("ReferencedSOPInstanceUID") == source.dataset.SOPInstanceUID:
+        dataset.ReferencedSOPClassUID = source.sop_class_uid
 
 
 def finding_code(label: str) -> CodedConcept:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from highdicom.sr import (
     ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
+    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
+    TextContentItem,
     TrackingIdentifier,
     srread,
 )
@@ -36,19 +39,26 @@ from bundle.results.dicom_source import (
     private_code,
     save_dicom_result,
 )
-from bundle.results.records import Box, ImageResult
+from bundle.results.records import Box, ImageResult, remarks
 
 __all__ = ["read_boxes_from_sr", "write_sr"]
 
-_REGION_SCORE = private_code("REGION_SCORE", "Score of the region")  # the heat inside, which is no probability
+_MAP_HEIGHT = private_code("MAP_HEIGHT", "Height of the stretched map in the region")  # no probability
+_OPERATING_POINT = private_code("OPERATING_POINT", "Probability from which it is present")
 
 
 def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, threshold: float | None = None) -> None:
     """
-    Write scores, verdict, probabilities and boxes of one frame.
+    Write scores, verdict, findings and boxes of one frame.
 
-    A box becomes a closed polyline with its finding and score. Its coordinates are those of :py:class:`Box`: PS3.3
-    C.18.6.1.1 also puts 0, 0 into the upper left corner of the upper left pixel.
+    A finding is called present or absent (PS3.16 CID 240) where its operating point is known, with its probability and
+    that point beside it; otherwise only the probability is told. An image that is not assessed gets neither, and the
+    reason as a comment.
+
+    A box becomes a closed polyline with its finding. Its coordinates are those of :py:class:`Box`: PS3.3 C.18.6.1.1
+    also puts 0, 0 into the upper left corner of the upper left pixel. A box of a finding that is absent is left out,
+    and one of a finding that is called neither is a region of its map. Without a reference to its frame a box would be
+    shown on another one, so it is left out too.
 
     Args:
         path: file to write.
@@ -66,9 +76,10 @@ def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, 
                 model_name=source.algorithm.version,
             ),
         )
+        boxes = [box for box in result.boxes if _may_be_drawn(box, result)] if source.says_which_frame() else []
         groups: list[Any] = [
             *_image_groups(result, source, threshold),
-            *(_box_group(box, number, source) for number, box in enumerate(result.boxes, start=1)),
+            *(_box_group(box, number, result, source) for number, box in enumerate(boxes, start=1)),
         ]
         report = MeasurementReport(
             observation_context=ObservationContext(observer_device_context=observer),
@@ -85,7 +96,7 @@ def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, 
             is_verified=False,
             **source.identity("SR"),
         )
-        save_dicom_result(path, document, "AI findings")
+        save_dicom_result(path, document, "AI findings", source)
 
 
 def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
@@ -96,7 +107,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
         path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them.
 
     Returns:
-        boxes in pixels of the source frame; their score is the region's, or a probability, or not-a-number.
+        boxes in pixels of the source frame; their height of the map is not-a-number where the report tells none.
 
     Raises:
         ValueError: When the report follows another template.
@@ -109,10 +120,10 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
         if isinstance(group.roi, ImageRegion):
             corners = np.asarray(group.roi.value, dtype=float)
             (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-            found = group.get_measurements(name=_REGION_SCORE) or group.get_measurements(name=codes.DCM.Probability)
-            score = float(found[0].value) if found else float("nan")
+            found = group.get_measurements(name=_MAP_HEIGHT)
+            height = float(found[0].value) if found else float("nan")
             label = "" if group.finding_type is None else str(group.finding_type.meaning)
-            boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, score))
+            boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, height))
     return boxes
 
 
@@ -131,12 +142,27 @@ def _image_groups(
     if result.abnormal is not None:
         name = private_code("ABOVE_THRESHOLD", "Anomaly score above threshold")
         verdict.append(QualitativeEvaluation(name, codes.SCT.Yes if result.abnormal else codes.SCT.No))
-    if measurements or verdict:
-        groups.append(_image_group("image", private_code("ANOMALY", "Anomaly"), source, measurements, verdict))
+    comments = [*remarks(result), *source.remarks()]
+    if measurements or verdict or comments:
+        finding = private_code("ANOMALY", "Anomaly")
+        groups.append(_image_group("image", finding, source, measurements, verdict, comments))
     for label, probability in result.label_scores.items():
-        measurement = _measurement(codes.DCM.Probability, probability)
-        groups.append(_image_group(f"image, {label}", finding_code(label), source, [measurement], []))
+        measurements, verdict = [_measurement(codes.DCM.Probability, probability)], []
+        present = result.presence(label)
+        if present is not None:
+            measurements.append(_measurement(_OPERATING_POINT, result.operating_points[label]))
+            answer = codes.SCT.Present if present else codes.SCT.Absent
+            verdict.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, answer))
+        groups.append(_image_group(f"image, {label}", finding_code(label), source, measurements, verdict))
     return groups
+
+
+def _may_be_drawn(box: Box, result: ImageResult) -> bool:
+    """Return whether a box may be told: not in an image without a verdict, and not of what is called absent."""
+    if result.not_assessed is not None:
+        return False
+    named = box.label in result.label_scores
+    return result.presence(box.label) is not False if named else result.abnormal is not False
 
 
 def _image_group(
@@ -145,11 +171,12 @@ def _image_group(
     source: DicomSource,
     measurements: list[Measurement],
     verdict: list[QualitativeEvaluation],
+    comments: Sequence[str] = (),
 ) -> MeasurementsAndQualitativeEvaluations:
     image = SourceImageForMeasurementGroup(
         source.dataset.SOPClassUID, source.dataset.SOPInstanceUID, referenced_frame_numbers=_frame_numbers(source)
     )
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=source.uid("SR", identifier), identifier=identifier),
         finding_type=finding,
         algorithm_id=_algorithm(source),
@@ -157,9 +184,15 @@ def _image_group(
         qualitative_evaluations=verdict,
         source_images=[image],
     )
+    group[0].ContentSequence.extend(
+        TextContentItem(codes.DCM.Comment, comment, RelationshipTypeValues.CONTAINS) for comment in comments
+    )
+    return group
 
 
-def _box_group(box: Box, number: int, source: DicomSource) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+def _box_group(
+    box: Box, number: int, result: ImageResult, source: DicomSource
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     rows, columns = source.dataset.Rows, source.dataset.Columns
     x0, x1 = np.clip([box.x, box.x + box.width], 0, columns)
     y0, y1 = np.clip([box.y, box.y + box.height], 0, rows)
@@ -174,10 +207,17 @@ def _box_group(box: Box, number: int, source: DicomSource) -> PlanarROIMeasureme
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=source.uid("SR", identifier), identifier=identifier),
         referenced_region=region,
-        finding_type=finding_code(box.label),
+        finding_type=_region_code(box.label, result),
         algorithm_id=_algorithm(source),
-        measurements=[_measurement(_REGION_SCORE, box.score)],
+        measurements=[_measurement(_MAP_HEIGHT, box.map_height)],
     )
+
+
+def _region_code(label: str, result: ImageResult) -> CodedConcept:
+    """Return the finding, or where it is called neither present nor absent a word for a region of its map."""
+    if label in result.label_scores and result.presence(label) is None:
+        return private_code("MAP_REGION", f"Region of the map of {label}")
+    return finding_code(label)
 
 
 def _algorithm(source: DicomSource) -> AlgorithmIdentification:
@@ -198,4 +238,5 @@ def _measurement(name: CodedConcept, value: float) -> Measurement:
 
 
 def _frame_numbers(source: DicomSource) -> list[int] | None:
-    return [source.frame + 1] if source.frames > 1 else None  # PS3.3 10.3: frames count from 1
+    number = source.frame_number()
+    return None if number is None else [number]

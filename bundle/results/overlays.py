@@ -14,9 +14,19 @@ from PIL import Image, ImageDraw, ImageFont
 from bundle.data.files import atomic_path
 from bundle.results.records import Box, ImageResult, NotWrittenError
 
-__all__ = ["check_heat_range", "draw_boxes", "heat_layer", "image_layer", "overlay_picture", "write_overlay"]
+__all__ = [
+    "check_heat_range",
+    "draw_boxes",
+    "draw_seen",
+    "draw_words",
+    "heat_layer",
+    "image_layer",
+    "overlay_picture",
+    "write_overlay",
+]
 
 _BOX_COLOR = (0, 229, 255)  # cyan: not in the color map, and seen on dark and on bright tissue
+_SEEN_COLOR = (124, 252, 0)  # green, for the same reasons
 
 
 def image_layer(image: np.ndarray, max_side: int | None = None) -> Image.Image:
@@ -42,7 +52,7 @@ def heat_layer(heatmap: np.ndarray, heat_range: tuple[float, float], max_side: i
     Return the heatmap as an RGBA picture: no heat is transparent, full heat is bright and opaque.
 
     Args:
-        heatmap: any unit, shape ``(rows, columns)``.
+        heatmap: any unit, shape ``(rows, columns)``; not-a-number, which the network did not look at, is transparent.
         heat_range: values shown as no heat and as full heat; the same for all pictures that are to be compared.
         max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid.
 
@@ -60,7 +70,9 @@ def heat_layer(heatmap: np.ndarray, heat_range: tuple[float, float], max_side: i
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[Box], scale: float = 1.0) -> None:
     """
-    Draw each box with its label and score into a picture.
+    Draw each box with its label into a picture.
+
+    The height of the map inside is not printed: it reads like a probability, and is none.
 
     Args:
         picture: RGB, changed in place.
@@ -75,11 +87,58 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[Box], scale: float = 1.0) -
         # edges lie between pixels, and the pen takes the pixel after the edge
         right, bottom = (box.x + box.width) * scale - 1, (box.y + box.height) * scale - 1
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=_BOX_COLOR, width=width)
-        text = f"{box.label} {box.score:.2f}"
-        x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
+        if not box.label:
+            continue
+        x0, y0, x1, y1 = pen.textbbox((0, 0), box.label, font=font)
         corner = (min(left, picture.width - x1), top - y1 if top >= y1 else top + width)
         pen.rectangle((corner[0] + x0, corner[1] + y0, corner[0] + x1, corner[1] + y1), fill=(0, 0, 0))
-        pen.text(corner, text, fill=_BOX_COLOR, font=font)
+        pen.text(corner, box.label, fill=_BOX_COLOR, font=font)
+
+
+def draw_seen(picture: Image.Image, seen: Sequence[float], scale: float = 1.0) -> None:
+    """
+    Frame the part of the image that the network looked at.
+
+    Args:
+        picture: RGB, changed in place.
+        seen: x, y, width, height in pixels of the source frame.
+        scale: pixels of the picture per pixel of the source frame.
+    """
+    x, y, width, height = (edge * scale for edge in seen)
+    # a line that lies beyond the border would not be seen
+    left, top = (min(max(0.0, edge), side - 1) for edge, side in zip((x, y), picture.size, strict=True))
+    right, bottom = (
+        min(max(low, edge - 1), side - 1)
+        for low, edge, side in zip((left, top), (x + width, y + height), picture.size, strict=True)
+    )
+    line = max(1, round(max(picture.size) / 400))
+    ImageDraw.Draw(picture).rectangle((left, top, right, bottom), outline=_SEEN_COLOR, width=line)
+
+
+def draw_words(
+    picture: Image.Image, lines: Sequence[str], top: bool, color: tuple[int, int, int] = (255, 255, 255)
+) -> None:
+    """
+    Draw lines of words on black into the left corner of a picture, as small as they must be to fit its width.
+
+    Args:
+        picture: RGB, changed in place.
+        lines: one below the other.
+        top: in the upper corner instead of the lower one.
+        color: of the words.
+    """
+    pen = ImageDraw.Draw(picture)
+    y = 4.0
+    for line in lines if top else reversed(lines):
+        size = max(8, round(picture.width / 45))
+        while size > 5 and pen.textlength(line, font=ImageFont.load_default(size=size)) > picture.width - 8:
+            size -= 1
+        font = ImageFont.load_default(size=size)
+        x0, y0, x1, y1 = pen.textbbox((0, 0), line, font=font)
+        corner = (4, y - y0 if top else picture.height - y1 - y)
+        pen.rectangle((corner[0] + x0 - 2, corner[1] + y0 - 2, corner[0] + x1 + 2, corner[1] + y1 + 2), fill=(0, 0, 0))
+        pen.text(corner, line, fill=color, font=font)
+        y += y1 - y0 + 5
 
 
 def overlay_picture(
@@ -87,6 +146,8 @@ def overlay_picture(
 ) -> Image.Image:
     """
     Return the image with its heat and its boxes; without an image, the heat over black.
+
+    A frame shows what the network looked at where that is not all, and words say that an image is not assessed.
 
     Args:
         result: with an image or a heatmap.
@@ -114,6 +175,12 @@ def overlay_picture(
         heat.putalpha(heat.getchannel("A").point(lambda value: round(value * alpha)))
         picture.paste(heat, mask=heat)
     draw_boxes(picture, result.boxes, scale=picture.width / columns)
+    if result.seen is not None:
+        draw_seen(picture, result.seen, scale=picture.width / columns)
+    words = [] if result.not_assessed is None else [f"Not assessed: {result.not_assessed}"]
+    if result.seen is not None:
+        words.append("Outside of the frame: not looked at")
+    draw_words(picture, words, top=True, color=_SEEN_COLOR)
     return picture
 
 

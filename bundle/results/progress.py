@@ -43,6 +43,8 @@ class Progress:
     Attributes:
         done: items that are done.
         secret: key of the pseudonyms of this run.
+        settings: what must be as it was, in short words by name.
+        resume: whether the run is to be continued where there is one.
         records: one an image, see :py:func:`bundle.results.tables.record_of`.
         pictures: thumbnails of each image.
         failures: file and reason.
@@ -68,7 +70,8 @@ class Progress:
         if not self._kept:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._state_file = self.folder / "state.json"
-        self._settings = {name: _words(value) for name, value in {**(written or {}), **(settings or {})}.items()}
+        self.resume = resume
+        self.settings = {name: _words(value) for name, value in {**(written or {}), **(settings or {})}.items()}
         state = self._state(resume, secret)
         with writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ class Progress:
             return
         self.done = self._start + count
         state = {
-            "settings": self._settings,
+            "settings": self.settings,
             "secret": self.secret,
             "items": self._items,
             "done": self.done,
@@ -146,8 +149,8 @@ class Progress:
             before = state["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"cannot resume from '{self._state_file}': it is no state of a run ({error}).") from None
-        for name in sorted({*before, *self._settings}):
-            old, new = before.get(name), self._settings.get(name)
+        for name in sorted({*before, *self.settings}):
+            old, new = before.get(name), self.settings.get(name)
             if old != new:
                 raise ValueError(
                     f"cannot resume: {name} was {old} and is {new}; "

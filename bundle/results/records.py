@@ -4,16 +4,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bundle import __version__
 
-__all__ = ["NOTICE", "Algorithm", "Box", "ImageResult", "NotWrittenError"]
+__all__ = [
+    "NOTICE",
+    "VERDICTS",
+    "Algorithm",
+    "Box",
+    "ImageResult",
+    "NotWrittenError",
+    "not_finite",
+    "pixels_seen",
+    "remarks",
+    "sentences",
+]
 
 NOTICE = "Research use only. Not for diagnosis."
+VERDICTS = ("abnormal", "not flagged", "not assessed")
 
 
 class NotWrittenError(ValueError):
@@ -49,7 +64,8 @@ class Box:
         y: upper edge, rows from the upper border of the image.
         width: in columns, positive.
         height: in rows, positive.
-        score: probability or mean heat inside, 0..1.
+        map_height: mean height inside of the map that the box was drawn on, stretched to 0..1. It ranks the boxes of
+            one image; it is no probability, and another image's map is stretched otherwise.
     """
 
     label: str
@@ -57,7 +73,7 @@ class Box:
     y: float
     width: float
     height: float
-    score: float
+    map_height: float
 
 
 @dataclass
@@ -75,12 +91,23 @@ class ImageResult:
         anomaly_score: larger is more abnormal; no upper limit.
         p_value: conformal p-value of the anomaly score among normal images, (0, 1]; approximate after a refit.
         abnormal: verdict at the saved threshold, ``None`` without one.
-        heatmap: float32, shape ``(rows, columns)`` of the source frame.
+        heatmap: float32, shape ``(rows, columns)`` of the source frame; not-a-number outside of ``seen``.
         boxes: findings with a place, best first.
         image: display values 0..1, or 0..255 as bytes, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
         extra: further columns for the tables, plain numbers or words.
         spacing: millimetres per row and per column of the source frame, ``None`` or not-a-number where unknown.
         extra_maps: further maps by name, each like ``heatmap``; the report shows them side by side with it.
+        display_note: what was done about a display hint of the file that could not be applied, one sentence or empty.
+        not_assessed: the rule and the value for which there is no verdict. Then ``abnormal`` is ``None`` and there are
+            no boxes, whatever was given: no finding is called present or absent. ``None`` for an assessed image.
+        operating_points: probability from which a finding is called present, by name, 0..1; a finding without one is
+            called neither present nor absent.
+        seen: x, y, width, height of the part of the source frame that the network looked at, in pixels like those of
+            :py:class:`Box`; ``None`` for all of it.
+
+    Example:
+        >>> ImageResult("a", Path("a.dcm"), abnormal=False, not_assessed="all pixels are 0").verdict
+        'not assessed'
     """
 
     key: str
@@ -98,3 +125,118 @@ class ImageResult:
     extra: dict[str, str | float] = field(default_factory=dict)
     extra_maps: dict[str, np.ndarray] = field(default_factory=dict)
     spacing: tuple[float, float] | None = None
+    display_note: str = ""
+    not_assessed: str | None = None
+    operating_points: dict[str, float] = field(default_factory=dict)
+    seen: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.not_assessed is not None:
+            self.abnormal, self.boxes = None, []
+
+    @property
+    def verdict(self) -> str:
+        """``abnormal``, ``not flagged``, ``not assessed``, or nothing where no threshold is known."""
+        if self.not_assessed is not None:
+            return "not assessed"
+        return "" if self.abnormal is None else "abnormal" if self.abnormal else "not flagged"
+
+    def presence(self, finding: str) -> bool | None:
+        """
+        Return whether a finding is called present, ``None`` where it is called neither present nor absent.
+
+        Args:
+            finding: a name of ``label_scores``.
+        """
+        point = self.operating_points.get(finding)
+        if point is None or self.not_assessed is not None or finding not in self.label_scores:
+            return None
+        return self.label_scores[finding] >= point
+
+
+def pixels_seen(shape: tuple[int, int], seen: tuple[float, float, float, float] | None) -> np.ndarray:
+    """
+    Return which pixels the network looked at: those whose center lies in the part that it saw.
+
+    Args:
+        shape: rows and columns of the source frame.
+        seen: as in :py:class:`ImageResult`.
+
+    Returns:
+        booleans of that shape.
+
+    Example:
+        >>> pixels_seen((1, 4), (1.0, 0.0, 2.0, 1.0)).tolist()
+        [[False, True, True, False]]
+    """
+    if seen is None:
+        return np.ones(shape, dtype=bool)
+    x, y, width, height = seen
+    rows, columns = (np.arange(n) + 0.5 for n in shape)
+    inside = (rows >= y) & (rows <= y + height)
+    return inside[:, None] & ((columns >= x) & (columns <= x + width))
+
+
+def not_finite(result: ImageResult) -> str | None:
+    """
+    Return which number of a result is not-a-number or infinite, with the rule, or ``None`` where none is.
+
+    Such a number compares as false with every threshold, so it would read as "not flagged".
+
+    Args:
+        result: what was found; outside of ``seen`` a map has no values.
+
+    Example:
+        >>> not_finite(ImageResult("a", Path("a.dcm"), anomaly_score=float("nan")))
+        'anomaly score must be finite, got nan.'
+    """
+    numbers: dict[str, float | str | None] = {"anomaly score": result.anomaly_score, "p-value": result.p_value}
+    numbers |= {f"probability of {name}": value for name, value in result.label_scores.items()}
+    numbers |= {f"operating point of {name}": value for name, value in result.operating_points.items()}
+    numbers |= dict(result.extra)
+    for box in result.boxes:
+        numbers |= {f"{name} of a box": value for name, value in vars(box).items() if name != "label"}
+    for name, value in numbers.items():
+        if value is not None and not isinstance(value, str) and not math.isfinite(value):
+            return f"{name} must be finite, got {value}."
+    maps = {} if result.heatmap is None else {"heatmap": result.heatmap}
+    for name, heat in (maps | result.extra_maps).items():
+        values = np.asarray(heat)
+        if np.isfinite(values).all():  # as most maps are
+            continue
+        if values.ndim != 2 or not np.isfinite(values[pixels_seen(values.shape, result.seen)]).all():
+            return f"{name} must be finite where the network looked, some values are not."
+    return None
+
+
+def remarks(result: ImageResult) -> list[str]:
+    """
+    Return the sentences that belong beside the numbers of an image: no verdict, what was not looked at, its display.
+
+    Args:
+        result: what was found.
+
+    Example:
+        >>> remarks(ImageResult("a", Path("a.dcm"), seen=(8, 0, 48, 64)))
+        ['Not looked at: what lies outside of columns 8 to 56 and rows 0 to 64.']
+    """
+    return sentences(vars(result))
+
+
+def sentences(record: Mapping[str, Any]) -> list[str]:
+    """
+    Return :py:func:`remarks` of an image of the tables.
+
+    Args:
+        record: with ``not_assessed``, ``seen`` and ``display_note``.
+    """
+    words = []
+    if record["not_assessed"] is not None:
+        words.append(f"Not assessed: {record['not_assessed']}")
+    if record["seen"] is not None:
+        x, y, width, height = record["seen"]
+        left, right, top, bottom = (f"{round(edge, 1):g}" for edge in (x, x + width, y, y + height))
+        words.append(f"Not looked at: what lies outside of columns {left} to {right} and rows {top} to {bottom}.")
+    if record["display_note"]:
+        words.append(f"Display: {record['display_note']}")
+    return words

@@ -19,7 +19,7 @@ from PIL import Image
 from bundle.data.files import atomic_path
 from bundle.results.charts import histogram_svg, roc_svg
 from bundle.results.overlays import heat_layer, image_layer
-from bundle.results.records import NOTICE, Algorithm, ImageResult
+from bundle.results.records import NOTICE, Algorithm, ImageResult, sentences
 from bundle.results.tables import record_of
 
 __all__ = ["TEMPLATES", "ReportFacts", "pictures_of", "render_report", "select_cards", "write_report"]
@@ -130,19 +130,26 @@ def render_report(
     Write the report from table records, asking for the pictures of the images that the gallery draws and no others.
 
     Args:
-        records: one an image, from :py:func:`bundle.results.tables.record_of`; gone through twice.
+        records: one an image, from :py:func:`bundle.results.tables.record_of`; gone through three times.
         pictures: gives the thumbnails of the image with this index, see :py:func:`pictures_of`.
         path: HTML file to write.
         facts: what the report says besides the images.
     """
     summary = [(_score(record), record["label"], record["abnormal"]) for record in records]
-    chosen = select_cards([score for score, _, _ in summary], facts.threshold, facts.max_cards)
+    not_assessed = [index for index, record in enumerate(records) if record["not_assessed"] is not None]
+    # they have no verdict to be sorted by, so some places are theirs
+    shown = not_assessed[: facts.max_cards // 6]
+    chosen = select_cards([score for score, _, _ in summary], facts.threshold, facts.max_cards - len(shown))
+    chosen += [index for index in shown if index not in chosen]
     wanted = set(chosen)
     kept = {index: record for index, record in enumerate(records) if index in wanted}
     finite = [score for score, _, _ in summary if score is not None]
     if facts.threshold is not None:
         finite.append(facts.threshold)
-    cards = ({**kept[index], **pictures(index), "score": _score(kept[index])} for index in chosen)
+    cards = (
+        {**kept[index], **pictures(index), "score": _score(kept[index]), "remarks": sentences(kept[index])}
+        for index in chosen
+    )
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # whatever a file or a label says stays text
@@ -155,7 +162,7 @@ def render_report(
     stream = environment.get_template("report.html.j2").stream(
         facts=facts,
         notice=NOTICE,
-        counts=_counts(summary),
+        counts={**_counts(summary), "not_assessed": len(not_assessed)},
         metrics=_metric_rows(facts.metrics or {}),
         tables=_metric_tables(facts.metrics or {}),
         charts=_charts(summary, facts.threshold),

@@ -27,10 +27,11 @@ __all__ = [
     "write_scores",
 ]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 
-_COLUMNS = ("key", "source", "frame", "subject", "label", "anomaly_score", "p_value", "abnormal")
-_SCORE_COLUMNS = ("key", "subject", "label", "anomaly_score", "p_value", "abnormal")
+_VERDICT = ("label", "anomaly_score", "p_value", "abnormal", "verdict", "not_assessed")
+_COLUMNS = ("key", "source", "frame", "subject", *_VERDICT, "display_note", "seen")
+_SCORE_COLUMNS = ("key", "subject", *_VERDICT)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -62,6 +63,11 @@ def record_of(
             "anomaly_score": result.anomaly_score,
             "p_value": result.p_value,
             "abnormal": result.abnormal,
+            "verdict": result.verdict,
+            "not_assessed": result.not_assessed,
+            "operating_points": dict(result.operating_points),
+            "display_note": result.display_note,
+            "seen": result.seen,
             "boxes": [vars(box) for box in result.boxes],
             "extra": dict(result.extra),
             "files": dict(files or {}),
@@ -124,7 +130,7 @@ def write_predictions_csv(path: str | os.PathLike, records: Iterable[Mapping[str
 
 def write_scores(path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
     """
-    Write what an evaluation needs and no more: key, subject, label, score, p-value and verdict.
+    Write what an evaluation needs and no more: key, subject, label, score, p-value, verdict, or why there is none.
 
     Args:
         path: file to write.
@@ -182,6 +188,7 @@ def safe_cell(value: Any) -> Any:
 
 def _wide(record: Mapping[str, Any]) -> dict[str, Any]:
     row = {name: record[name] for name in _COLUMNS} | {"boxes": len(record["boxes"])}
+    row["seen"] = None if record["seen"] is None else " ".join(f"{edge:.6g}" for edge in record["seen"])
     row |= {f"probability_{name}": value for name, value in record["label_scores"].items()}
     return row | {f"extra_{name}": value for name, value in record["extra"].items()}
 

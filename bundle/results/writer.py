@@ -7,9 +7,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +19,9 @@ from bundle.data.readers import file_format
 from bundle.results.files import plain_text, relative_source, safe_name
 from bundle.results.overlays import check_heat_range, write_overlay
 from bundle.results.progress import Progress
-from bundle.results.records import Algorithm, ImageResult, NotWrittenError
+from bundle.results.records import VERDICTS, Algorithm, ImageResult, NotWrittenError, not_finite
 from bundle.results.report import ReportFacts, pictures_of, render_report
+from bundle.results.run_record import begin_run
 from bundle.results.tables import (
     record_of,
     write_failures,
@@ -36,6 +36,19 @@ __all__ = ["FORMATS", "ResultsWriter"]
 
 FORMATS = ("csv", "json", "nifti", "overlay", "report", "sr", "seg", "sc")
 _DICOM = ("sr", "seg", "heat", "sc")
+# what a run writes, the first thing to look at first
+_WRITTEN = (
+    "report.html",
+    "predictions.csv",
+    "scores.csv",
+    "predictions.json",
+    "metrics.json",
+    "overlays",
+    "heatmaps",
+    "dicom",
+    "failures.csv",
+    "run.json",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +57,8 @@ class ResultsWriter:
     """
     Write results as they come; the tables and the report follow at the end.
 
-    Under ``output_dir``: ``predictions.csv``, ``scores.csv``, ``predictions.json``, ``failures.csv``, ``metrics.json``
-    (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that cannot be written
+    Under ``output_dir``: ``run.json``, ``predictions.csv``, ``scores.csv``, ``predictions.json``, ``failures.csv``,
+    ``metrics.json`` (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that cannot be written
     for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no DICOM results.
 
     Use it as a context manager, so that what was found before an error is not lost. A disk that is full or a folder
@@ -64,8 +77,9 @@ class ResultsWriter:
         input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
         notes: sentences that a reader of the report must know, or one sentence.
         facts: further facts of the run for the report, by name.
-        seed: the same seed, source, algorithm, thresholds and range of heat give the same DICOM UIDs; new ones each
-            time if ``None``.
+        fixed_time: time of the run in ISO 8601: two runs with the same one, settings and sources write the same bytes.
+            For tests; ``None`` takes the present moment, and every run has its own times and DICOM UIDs.
+        strict: an image that is not assessed is a failure, and gets no result.
         max_cards: number of images that the report draws at most.
         progress: what an earlier, killed run has done already, and where this one notes its own; nowhere if ``None``.
 
@@ -86,7 +100,8 @@ class ResultsWriter:
         input_root: str | os.PathLike | None = None,
         notes: Sequence[str] | str = (),
         facts: Mapping[str, str] | None = None,
-        seed: int | None = None,
+        fixed_time: str | None = None,
+        strict: bool = False,
         max_cards: int = 300,
         progress: Progress | None = None,
     ) -> None:
@@ -100,9 +115,9 @@ class ResultsWriter:
         self.map_threshold = self.threshold if map_threshold is None else _finite(map_threshold)
         self.input_root, self.facts, self.max_cards = input_root, dict(facts or {}), max_cards
         self.notes = [notes] if isinstance(notes, str) else list(notes)
-        # what is written with other settings is another object, and an archive would keep the first one of a UID
-        settings = (self.threshold, self.map_threshold, self.heat_range)
-        self._seed = f"{secrets.token_hex(16) if seed is None else seed} {settings}"
+        if not isinstance(strict, bool):  # the command line takes `false` for a word, which would count as true
+            raise ValueError(f"strict must be True or False, spelled so, got '{strict}'.")
+        self.strict = strict
         self.progress = progress or Progress()
         # dictionaries without values are sets that keep their order
         self._failures = dict.fromkeys((file, reason) for file, reason in self.progress.failures)
@@ -111,20 +126,42 @@ class ResultsWriter:
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             write_failures(self.output_dir / "failures.csv", [])
+            self.run = begin_run(self.output_dir, self._settings(), self.progress.resume, fixed_time)
         except OSError as error:
             raise ValueError(f"output_dir must be a folder that can be written to: {error.strerror}.") from None
 
-    def add(self, result: ImageResult) -> None:
+    def _settings(self) -> dict[str, Any]:
+        """Return what can change the content of a result; an archive would keep the first object of a UID."""
+        return {
+            "algorithm": vars(self.algorithm),
+            "threshold": self.threshold,
+            "map_threshold": self.map_threshold,
+            "heat_range": self.heat_range,
+            "strict": self.strict,
+            "run": dict(self.progress.settings),
+        }
+
+    def add(self, result: ImageResult) -> bool:
         """
         Write what belongs to one image, and remember its numbers and thumbnails.
 
+        An image with a number that is not finite fails: it has no verdict, and would read as not flagged.
+
         Args:
             result: what was found; its arrays are not kept.
+
+        Returns:
+            whether the image has a result now.
         """
         name = safe_name(result.key)
+        refused = not_finite(result)
         if name in self._names:
-            self.fail(result.source, f"key must be unique within a run, got '{name}' again.")
-            return
+            refused = f"key must be unique within a run, got '{name}' again."
+        elif self.strict and result.not_assessed is not None:
+            refused = f"not assessed, which is a failure in a strict run: {result.not_assessed}"
+        if refused:
+            self.fail(result.source, refused if not result.frame else f"frame {result.frame}: {refused}")
+            return False
         self._names.add(name)
         files = {}
         for kind, path, write in self._jobs(result, name):
@@ -135,6 +172,7 @@ class ResultsWriter:
             self._guarded("report", result, lambda: pictures.append(pictures_of(result, self.heat_range)))
             self.progress.pictures.append(pictures[0] if pictures else {"image": None, "maps": []})
         self.progress.records.append(record_of(result, self.input_root, files))
+        return True
 
     def fail(self, source: str | os.PathLike, reason: str) -> None:
         """
@@ -185,15 +223,25 @@ class ResultsWriter:
                 algorithm=self.algorithm,
                 threshold=threshold,
                 metrics=metrics,
-                facts={**self.facts, "Created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")},
+                facts={**self.facts, "Started": self.run.started.strftime("%Y-%m-%d %H:%M UTC")},
                 notes=[*self.notes, *self._remarks()],
                 failures=failures,
                 figures=figures,
                 max_cards=self.max_cards,
             )
             render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
-        logger.info("results of %d images, %d failures, in '%s'", len(records), len(failures), folder.name)
+        self._say_what_was_written(metrics or {})
         self.progress.finish()
+
+    def _say_what_was_written(self, metrics: Mapping[str, Any]) -> None:
+        verdicts = Counter(record["verdict"] for record in self.progress.records)
+        counted = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS if verdicts[word])
+        images = f"{verdicts.total()} images" + (f": {counted}" if counted else "")
+        logger.info("%s; %d failures", images, len(self._failures))
+        if main := next((name for name, value in metrics.items() if not isinstance(value, Mapping | str)), None):
+            logger.info("%s %s", main, _figure(metrics[main]))
+        names = [name for name in _WRITTEN if (self.output_dir / name).exists()]
+        logger.info("written to '%s': %s", relative_source(self.output_dir, Path.cwd()), ", ".join(names))
 
     def __enter__(self) -> ResultsWriter:
         return self
@@ -232,7 +280,7 @@ class ResultsWriter:
 
         found: list = []
         if not self._guarded(
-            "dicom", result, lambda: found.append(load_source(result.source, result.frame, self.algorithm, self._seed))
+            "dicom", result, lambda: found.append(load_source(result.source, result.frame, self.algorithm, self.run))
         ):
             return []
         source = found[0]
@@ -273,6 +321,14 @@ class ResultsWriter:
         if not (count := self.progress.counts.get("not_dicom", 0)):
             return []
         return [f"{count} images do not come from DICOM files and have no DICOM results."]
+
+
+def _figure(value: Any) -> str:
+    """Return a number, or value, low and high, in words."""
+    if not isinstance(value, Sequence):
+        return f"{value:.4g}"
+    middle, low, high = value
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str | None) -> Algorithm:

@@ -64,7 +64,7 @@ class AttentionResultd(MapTransform):
             d["label_scores"] = dict(zip(self.classes, probability.tolist(), strict=True))
             chosen = [c for c in range(len(self.classes)) if c == best or probability[c] >= self.threshold]
             boxes = [box for c in chosen for box in self._boxes(out["boxes"][c], out["scores"][c], c, image)]
-            d["boxes"] = sorted(boxes, key=lambda box: -box["score"])
+            d["boxes"] = sorted(boxes, key=lambda box: -box["map_height"])
             maps = torch.cat([out["heatmap"][best][None], out["maps"][:, best]])
             heat = F.interpolate(maps[None], list(image.shape[-2:]), mode="bilinear", align_corners=False)[0]
             d["heatmap"] = MetaTensor(heat, meta=image.meta, applied_operations=image.applied_operations)
@@ -74,7 +74,7 @@ class AttentionResultd(MapTransform):
         found = scores > 0
         edges = boxes_in_source(boxes[found], image)
         return [
-            {"label": self.classes[c], "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "score": score}
+            {"label": self.classes[c], "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "map_height": score}
             for (x0, y0, x1, y1), score in zip(edges.tolist(), scores[found].tolist(), strict=True)
             if x1 > x0 and y1 > y0
         ]
