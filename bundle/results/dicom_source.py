@@ -65,8 +65,8 @@ _CODES = {
 }
 
 
-# What highdicom takes a source for. It knows neither retired nor private classes, and asks of others what a projection or
-# a loop of one frame has not; of patient and study it copies the same from all. References are put right at the end.
+# What highdicom takes a source for. It knows neither retired nor private classes, and asks of others what a projection
+# or a loop of one frame has not; of patient and study it copies the same from all. References are put right at the end.
 _STAND_IN_CLASS = "1.2.840.10008.5.1.4.1.1.1"  # Computed Radiography Image Storage
 _RETIRED_OF_ONE_FRAME = ("1.2.840.10008.5.1.4.1.1.6",)  # Ultrasound Image Storage (Retired)
 # what makes an image one of several frames, or one of a slide
@@ -286,6 +286,9 @@ def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: st
     if "DateOfSecondaryCapture" in dataset:
         dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
         dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S.%f")
+    for equipment in dataset.get("ContributingEquipmentSequence") or []:
+        if equipment.get("ManufacturerModelName") == "highdicom":
+            equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
     _name_the_class(dataset, source)
     with atomic_path(path) as partial:
         dataset.save_as(partial, enforce_file_format=True)

@@ -216,7 +216,7 @@ def _box_group(
 def _region_code(label: str, result: ImageResult) -> CodedConcept:
     """Return the finding, or where it is called neither present nor absent a word for a region of its map."""
     if label in result.label_scores and result.presence(label) is None:
-        return private_code("MAP_REGION", f"Region of the map of {label}")
+        return private_code(f"MAP_{label}", f"Region of the map of {label}")
     return finding_code(label)
 
 

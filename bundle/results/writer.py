@@ -58,8 +58,9 @@ class ResultsWriter:
     Write results as they come; the tables and the report follow at the end.
 
     Under ``output_dir``: ``run.json``, ``predictions.csv``, ``scores.csv``, ``predictions.json``, ``failures.csv``,
-    ``metrics.json`` (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that cannot be written
-    for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no DICOM results.
+    ``metrics.json`` (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that
+    cannot be written for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no
+    DICOM results.
 
     Use it as a context manager, so that what was found before an error is not lost. A disk that is full or a folder
     that has become read-only ends the run, since it would fail for every image.
@@ -234,13 +235,20 @@ class ResultsWriter:
         self.progress.finish()
 
     def _say_what_was_written(self, metrics: Mapping[str, Any]) -> None:
-        verdicts = Counter(record["verdict"] for record in self.progress.records)
+        verdicts: Counter[str] = Counter()
+        written = {"failures.csv", "run.json", *(["metrics.json"] if metrics else [])}
+        written |= {"predictions.csv", "scores.csv"} if "csv" in self.formats else set()
+        written |= {"predictions.json"} if "json" in self.formats else set()
+        written |= {"report.html"} if "report" in self.formats else set()
+        for record in self.progress.records:
+            verdicts[record["verdict"]] += 1
+            written |= {path.partition("/")[0] for path in record["files"].values()}
         counted = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS if verdicts[word])
-        images = f"{verdicts.total()} images" + (f": {counted}" if counted else "")
-        logger.info("%s; %d failures", images, len(self._failures))
+        images = f"{verdicts.total()} images" + (f" ({counted})" if counted else "")
+        logger.info("%s, %d failures", images, len(self._failures))
         if main := next((name for name, value in metrics.items() if not isinstance(value, Mapping | str)), None):
             logger.info("%s %s", main, _figure(metrics[main]))
-        names = [name for name in _WRITTEN if (self.output_dir / name).exists()]
+        names = [name for name in _WRITTEN if name in written]
         logger.info("written to '%s': %s", relative_source(self.output_dir, Path.cwd()), ", ".join(names))
 
     def __enter__(self) -> ResultsWriter:
