@@ -244,8 +244,8 @@ class ResultsWriter:
             verdicts[record["verdict"]] += 1
             written |= {path.partition("/")[0] for path in record["files"].values()}
         counted = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS if verdicts[word])
-        images = f"{verdicts.total()} images" + (f" ({counted})" if counted else "")
-        logger.info("%s, %d failures", images, len(self._failures))
+        images = _count(verdicts.total(), "image") + (f" ({counted})" if counted else "")
+        logger.info("%s, %s", images, _count(len(self._failures), "failure"))
         if main := next((name for name, value in metrics.items() if not isinstance(value, Mapping | str)), None):
             logger.info("%s %s", main, _figure(metrics[main]))
         names = [name for name in _WRITTEN if name in written]
@@ -329,6 +329,10 @@ class ResultsWriter:
         if not (count := self.progress.counts.get("not_dicom", 0)):
             return []
         return [f"{count} images do not come from DICOM files and have no DICOM results."]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _figure(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,14 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.transforms import CenterSpatialCropd, Compose, Flipd, Invertd, LoadImaged, SpatialCropd
+from PIL import Image
 
+from bundle.data.readers import RadiologyReader
 from bundle.handlers import CalibrationWriter, ResultsHandler
 from bundle.handlers.results import image_result
+from bundle.results import ResultsWriter
+from bundle.transforms import AnomalyVerdictd, ResizeAndPadd
 
 
 def _item(name: str = "a.png", score: float = 1.0, label: int = 0, **more) -> dict:
@@ -32,6 +38,7 @@ class _Writer:
     def add(self, result):
         self.progress.records.append(result.key)
         self.added.append((result.key, result.anomaly_score, result.heatmap.shape, result.image))
+        return True
 
     def fail(self, source, reason):
         self.failed.append((Path(source).name, reason))
@@ -66,8 +73,124 @@ class TestImageResult(unittest.TestCase):
         result = image_result({"image": _item()["image"]})
         self.assertEqual((result.key, result.label, result.anomaly_score, result.heatmap), ("a", None, None, None))
 
+    def test_takes_what_qualifies_the_verdict(self):
+        item = _item(abnormal=True, not_assessed="values must differ, all are 7.", operating_points={"mass": 0.5})
+        item["boxes"] = [{"label": "mass", "x": 0, "y": 0, "width": 2, "height": 2, "map_height": 0.5}]
+        item["extra"] = {"at or above threshold": "mass", "label": "no finding"}
+        item["image"].meta["display_note"] = "window of width 0 not applied."
+        result = image_result(item)
+        self.assertEqual((result.verdict, result.abnormal, result.boxes), ("not assessed", None, []))
+        self.assertEqual(result.not_assessed, "values must differ, all are 7.")
+        self.assertEqual(result.extra, {"label": "no finding"})
+        self.assertEqual(
+            (result.operating_points, result.display_note), ({"mass": 0.5}, item["image"].meta["display_note"])
+        )
+        self.assertIsNone(image_result(_item(not_assessed=None)).not_assessed)
+
+
+class TestWhatWasSeen(unittest.TestCase):
+    """The part of the file that the network looked at, worked out by hand from the transforms."""
+
+    def item(self, shape: tuple[int, int], *transforms) -> dict:
+        with tempfile.TemporaryDirectory() as folder:
+            Image.fromarray(np.full(shape, 9, np.uint8)).save(Path(folder) / "a.png")
+            load = LoadImaged("image", reader=RadiologyReader(channels=1), ensure_channel_first=True)
+            preprocessing = Compose([load, *transforms])
+            item = preprocessing({"image": str(Path(folder) / "a.png")})
+        heat = MetaTensor(
+            torch.ones_like(item["image"]).as_tensor(),
+            meta=item["image"].meta,
+            applied_operations=item["image"].applied_operations,
+        )
+        back = Invertd("heatmap", preprocessing, orig_keys="image", nearest_interp=False)
+        return back({"image": item["image"], "heatmap": heat})
+
+    def test_a_center_crop(self):
+        # 512 x 256 becomes 256 x 256, of which 224 x 224 are cut out: 16 of 256 are lost at each side
+        item = self.item(
+            (512, 256), ResizeAndPadd("image", (256, 256), keep_aspect=False), CenterSpatialCropd("image", (224, 224))
+        )
+        result = image_result(item)
+        np.testing.assert_allclose(result.seen, (16, 32, 224, 448))
+        self.assertEqual(result.heatmap.shape, (512, 256))
+        expected = np.zeros((512, 256), bool)
+        expected[32:480, 16:240] = True
+        np.testing.assert_array_equal(np.isfinite(result.heatmap), expected)
+
+    def test_whole_images(self):
+        for keep_aspect in (False, True):  # bars beside the image are no part of it
+            item = self.item((50, 90), ResizeAndPadd("image", (64, 64), keep_aspect=keep_aspect))
+            result = image_result(item)
+            self.assertIsNone(result.seen)
+            self.assertTrue(np.isfinite(result.heatmap).all())
+
+    def test_a_crop_of_bars_alone(self):
+        # 64 x 128 fits 128 x 128 with bars of 32 above and below; cutting out 64 x 128 takes nothing but them
+        crop = CenterSpatialCropd("image", (64, 128))
+        self.assertIsNone(
+            image_result(self.item((64, 128), ResizeAndPadd("image", (128, 128), keep_aspect=True), crop)).seen
+        )
+
+    def test_turned(self):
+        # the right half of the file: flipped, it is the left half of the input
+        item = self.item((40, 60), Flipd("image", 1), SpatialCropd("image", roi_start=(0, 0), roi_end=(40, 30)))
+        self.assertEqual(image_result(item).seen, (30, 0, 30, 40))
+
+    def test_further_maps(self):
+        item = self.item((40, 60), SpatialCropd("image", roi_start=(10, 0), roi_end=(40, 60)))
+        item["extra_maps"] = {"step 1": np.zeros((40, 60), np.float32)}
+        (heat,) = image_result(item).extra_maps.values()
+        self.assertEqual(np.isnan(heat).sum(), 10 * 60)
+
 
 class TestResultsHandler(unittest.TestCase):
+    def test_a_number_that_is_not_finite_fails_its_image(self):
+        """With a threshold, not-a-number compares as false: the image would pass as not flagged."""
+        nan, verdict = float("nan"), AnomalyVerdictd(calibration={"scores": [1.0, 2.0], "threshold": 1.5})
+        items = [_item(f"{n}.png", score) for n, score in enumerate((1.0, nan, float("inf"), 2.0))]
+        items = [verdict({**item, "heatmap": torch.zeros(1, 4, 4)}) for item in items]
+        items.append(_item("4.png", label_scores={"mass": nan}, abnormal=False))
+        items.append({**_item("5.png", abnormal=False), "heatmap": torch.full((1, 4, 4), nan)})
+        with tempfile.TemporaryDirectory() as folder:
+            writer = ResultsWriter(folder, ("csv", "json"), threshold=1.5)
+            counted = []
+            _evaluate(ResultsHandler(writer, summarize=lambda results: counted.extend(results) or {}), [items])
+            images = json.loads((Path(folder) / "predictions.json").read_text())["images"]
+            failures = (Path(folder) / "failures.csv").read_text().splitlines()[1:]
+        self.assertEqual([(i["key"], i["verdict"]) for i in images], [("0", "not flagged"), ("3", "abnormal")])
+        self.assertEqual([line.split(",")[0] for line in failures], ["1.png", "2.png", "4.png", "5.png"])
+        self.assertEqual([result.key for result in counted], ["0", "3"])  # nor is it averaged over
+
+    def test_says_how_far_it_is(self):
+        writer, begun = _Writer(), threading.Event()
+
+        loader = SimpleNamespace(failures=[], seen=0, dataset=range(8))
+        with self.assertLogs("bundle.results.pulse", "INFO") as log:
+            handler = ResultsHandler(writer, loader, log_seconds=0.05)
+
+            def step(engine, name):
+                begun.wait(0.2)
+                engine.state.batch = [_item(f"{name}.png")]
+                return engine.state.batch
+
+            engine = Engine(step)
+            handler.attach(engine)
+            engine.run(list("abcd"))
+        self.assertGreater(len(log.records), 4)
+        self.assertRegex(log.records[-1].getMessage(), "^[34] of 8 images done, .* a second, .* left$")
+
+    def test_is_silent_after_an_error(self):
+        def step(engine, name):
+            raise RuntimeError("gone")
+
+        engine = Engine(step)
+        engine.logger.setLevel("CRITICAL")
+        ResultsHandler(_Writer(), log_seconds=0.05).attach(engine)
+        with self.assertRaisesRegex(RuntimeError, "gone"):
+            engine.run([1])
+        with self.assertNoLogs("bundle.results.pulse", "INFO"):
+            time.sleep(0.2)
+
     def test_figures_that_cannot_be_made_cost_no_table(self):
         def summarize(results):
             raise ValueError("no bound")

@@ -43,6 +43,33 @@ class TestOverlays(unittest.TestCase):
         rows, columns = np.nonzero(drawn.sum(axis=2))
         self.assertEqual((rows.min(), rows.max(), columns.min(), columns.max()), (20, 29, 10, 39))
 
+    def test_the_height_of_a_map_is_not_printed(self):
+        pictures = []
+        for height in (0.01, 0.99):
+            picture = Image.new("RGB", (120, 90))
+            draw_boxes(picture, [Box("mass", 10, 40, 60, 30, height)])
+            pictures.append(np.asarray(picture))
+        np.testing.assert_array_equal(*pictures)
+
+    def test_what_was_not_looked_at_has_no_color_and_lies_outside_of_a_frame(self):
+        heat = np.full((200, 300), 1.0)
+        heat[:, :100] = np.nan
+        layer = np.asarray(heat_layer(heat, (0, 1)))
+        self.assertEqual((layer[:, :100, 3].max(), layer[:, 100:, 3].min()), (0, 255))
+        result = ImageResult("a", Path("a"), image=np.zeros((200, 300)), heatmap=heat, seen=(100, 20, 150, 160))
+        drawn = (np.asarray(overlay_picture(result, (0, 1))) == (124, 252, 0)).all(axis=2)
+        drawn[:20] = False  # the words in the corner
+        rows, columns = np.nonzero(drawn)
+        self.assertEqual((rows.min(), rows.max(), columns.min(), columns.max()), (20, 179, 100, 249))
+
+    def test_a_picture_says_that_its_image_is_not_assessed(self):
+        image = np.zeros((80, 400))
+        plain = ImageResult("a", Path("a"), image=image)
+        marked = ImageResult("a", Path("a"), image=image, not_assessed="values must differ, all are 7.")
+        difference = np.asarray(overlay_picture(plain, (0, 1))) != np.asarray(overlay_picture(marked, (0, 1)))
+        rows, columns = np.nonzero(difference.any(axis=2))
+        self.assertTrue(len(rows) > 100 and rows.max() < 30 and columns.max() < 400)
+
     def test_file_keeps_the_grid_or_the_limit(self):
         result = ImageResult("a", Path("a"), image=np.zeros((40, 90)), heatmap=np.ones((40, 90)))
         with tempfile.TemporaryDirectory() as folder:

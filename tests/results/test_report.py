@@ -96,6 +96,50 @@ class TestReport(unittest.TestCase):
         self.assertEqual(page.count("<article"), 6)
         self.assertEqual(re.findall(r'class="chip (\w+)"', page).count("wrong"), 2)  # one missed, one false alarm
 
+    def test_not_assessed_is_counted_shown_and_can_be_chosen(self):
+        results = some_results(6)
+        results[1] = ImageResult(**{**vars(results[1]), "not_assessed": "values must differ, all are 7."})
+        page = report_of(results, threshold=2.5)
+        self.assertIn("<dt>Not assessed</dt><dd>1</dd>", page)
+        self.assertIn('<option value="not-assessed">not assessed</option>', page)
+        self.assertIn('<span class="chip not-assessed">not assessed</span>', page)
+        self.assertIn("Not assessed: values must differ, all are 7.", page)
+        # a label of 1 that is not flagged would be "missed"; without a verdict it is neither
+        verdicts = re.findall(r'data-verdict="([a-z-]*)" data-outcome="([a-z-]*)"', page)
+        self.assertIn(("not-assessed", ""), verdicts)
+        self.assertEqual([outcome for _, outcome in verdicts].count("missed"), 0)
+        self.assertNotIn("not-assessed", report_of(some_results(6)).split("</style>")[1])
+
+    def test_not_assessed_is_drawn_among_many(self):
+        results = some_results(60)
+        results[0] = ImageResult(**{**vars(results[0]), "not_assessed": "too small."})  # of the lowest score
+        page = report_of(results, threshold=50.0, max_cards=12)
+        self.assertEqual(page.count("<article"), 12)
+        self.assertIn("Not assessed: too small.", page)
+
+    def test_what_was_looked_at_is_framed_and_notes_are_shown(self):
+        (result,) = some_results(1)
+        result.seen, result.display_note = (2.0, 1.0, 6.0, 5.5), "window of width 0 not applied."
+        page = report_of([result])
+        self.assertIn('<rect x="2.0" y="1.0" width="6.0" height="5.5"><title>outside of it', page)
+        self.assertIn("Not looked at: what lies outside of columns 2 to 8 and rows 1 to 6.5.", page)
+        self.assertIn("Display: window of width 0 not applied.", page)
+        self.assertIn("<title>finding, height of the map 0.500</title>", page)
+
+    def test_findings_are_present_or_absent_by_their_operating_point(self):
+        result = ImageResult(
+            "a",
+            Path("a"),
+            label_scores={"mass": 0.1, "cyst": 0.4, "other": 0.9},
+            operating_points={"mass": 0.1, "cyst": 0.5},
+        )
+        page = report_of([result])
+        self.assertIn("<span>mass <em>present</em></span>", page)
+        self.assertIn("<span>cyst <em>absent</em></span>", page)
+        self.assertIn("<span>other</span>", page)
+        marked = ImageResult(**{**vars(result), "not_assessed": "too small."})
+        self.assertNotIn("<em>", report_of([marked]))
+
     def test_text_stays_text(self):
         evil = "<script>alert(1)</script>\"'"
         result = ImageResult(

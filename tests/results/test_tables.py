@@ -67,12 +67,54 @@ class TestTables(unittest.TestCase):
             "anomaly_score": "1.5",
             "p_value": "0.01",
             "abnormal": "1",
+            "verdict": "abnormal",
+            "not_assessed": "",
+            "display_note": "",
+            "seen": "",
             "boxes": "1",
             "probability_effusion": "0.25",
             "extra_view": "",
         }
         self.assertEqual(first, expected)
         self.assertEqual((second["anomaly_score"], second["abnormal"], second["extra_view"]), ("", "", "'=PA"))
+
+    def test_verdicts_in_words(self):
+        results = [
+            ImageResult("a", Path("a"), abnormal=True),
+            ImageResult("b", Path("b"), abnormal=False),
+            # whatever else was given, an image that is not assessed has no verdict and no box
+            ImageResult(
+                "c",
+                Path("c"),
+                anomaly_score=2.0,
+                abnormal=True,
+                boxes=[Box("mass", 1, 2, 3, 4, 0.5)],
+                not_assessed="values must differ, all are 7.",
+                display_note="window of width 0 not applied.",
+                seen=(8.0, 6.5, 64.0, 48.0),
+            ),
+            ImageResult("d", Path("d")),
+        ]
+        records = [record_of(result) for result in results]
+        write_predictions_csv(self.path, records)
+        rows = self.rows()
+        expected = [("1", "abnormal"), ("0", "not flagged"), ("", "not assessed"), ("", "")]
+        self.assertEqual([(row["abnormal"], row["verdict"]) for row in rows], expected)
+        told = {name: rows[2][name] for name in ("anomaly_score", "not_assessed", "display_note", "seen", "boxes")}
+        self.assertEqual(
+            told,
+            {
+                "anomaly_score": "2.0",
+                "not_assessed": "values must differ, all are 7.",
+                "display_note": "window of width 0 not applied.",
+                "seen": "8 6.5 64 48",
+                "boxes": "0",
+            },
+        )
+        write_predictions_json(self.path, records)
+        content = json.loads(self.path.read_text())
+        jsonschema.validate(content, json.loads((ROOT / "docs" / "predictions.schema.json").read_text()))
+        self.assertEqual(content["images"][2]["seen"], [8.0, 6.5, 64.0, 48.0])
 
     def test_csv_needs_two_passes(self):
         with self.assertRaisesRegex(ValueError, "gone through twice, got an iterator"):
@@ -85,11 +127,11 @@ class TestTables(unittest.TestCase):
             self.path, iter(self.records), algorithm, 1.0, {"AUROC": (0.9, 0.8, 1.0)}, [("x", "cut off")]
         )
         found = json.loads(self.path.read_text())
-        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("1.0", NOTICE, 1.0))
+        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("2.0", NOTICE, 1.0))
         self.assertEqual(found["algorithm"]["weights_sha256"], "ab" * 32)
         self.assertEqual(found["failures"], [{"file": "x", "reason": "cut off"}])
         first, second = found["images"]
-        box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "score": 0.5}
+        box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "map_height": 0.5}
         self.assertEqual((first["boxes"], first["rows"], first["columns"]), ([box], 4, 6))
         self.assertIsNone(second["anomaly_score"])  # JSON has no NaN
 
@@ -107,7 +149,8 @@ class TestTables(unittest.TestCase):
 
     def test_scores_failures_metrics(self):
         write_scores(self.path, self.records)
-        self.assertEqual(list(self.rows()[0]), ["key", "subject", "label", "anomaly_score", "p_value", "abnormal"])
+        columns = ["key", "subject", "label", "anomaly_score", "p_value", "abnormal", "verdict", "not_assessed"]
+        self.assertEqual(list(self.rows()[0]), columns)
         write_failures(self.path, [("+a.dcm", "@reason")])
         self.assertEqual(self.rows(), [{"file": "'+a.dcm", "reason": "'@reason"}])
         write_metrics(self.path, {"AUROC": (np.float64(0.5), 0.25, float("nan"))})

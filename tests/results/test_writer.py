@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import unittest
+from datetime import datetime, timezone
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from bundle import __version__
 from bundle.results import Algorithm, Box, ImageResult, ResultsWriter
 
 
@@ -53,7 +55,8 @@ class TestResultsWriter(unittest.TestCase):
             writer.fail(self.folder / "in" / "cut.dcm", f"{self.folder}/in/cut.dcm: cut off\nafter 132 bytes")
             writer.close(metrics={"AUROC": (0.5, 0.25, 0.75)})
         names = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
-        tables = {"predictions.csv", "predictions.json", "scores.csv", "failures.csv", "metrics.json", "report.html"}
+        tables = {"predictions.csv", "predictions.json", "scores.csv", "failures.csv", "metrics.json"}
+        tables |= {"report.html", "run.json"}
         pictures = {
             f"{kind}/{n:06d}{end}" for n in range(4) for kind, end in (("overlays", ".png"), ("heatmaps", ".nii.gz"))
         }
@@ -123,6 +126,77 @@ class TestResultsWriter(unittest.TestCase):
             raise RuntimeError("network gone")
         self.assertEqual(len((self.out / "predictions.csv").read_text().splitlines()), 2)
 
+    def test_a_number_that_is_not_finite_is_a_failure(self):
+        hot, cold = np.full((6, 8), np.nan), np.full((6, 8), np.inf)
+        cases = {
+            "anomaly score must be finite, got nan.": {"anomaly_score": float("nan"), "abnormal": False},
+            "anomaly score must be finite, got -inf.": {"anomaly_score": float("-inf")},
+            "p-value must be finite, got nan.": {"p_value": float("nan")},
+            "probability of mass must be finite, got nan.": {"label_scores": {"mass": float("nan")}},
+            "probability of cyst must be finite, got inf.": {"label_scores": {"mass": 0.5, "cyst": np.float32("inf")}},
+            "operating point of mass must be finite, got nan.": {"operating_points": {"mass": float("nan")}},
+            "anomaly_score_raw must be finite, got nan.": {"extra": {"anomaly_score_raw": float("nan")}},
+            "map_height of a box must be finite, got nan.": {"boxes": [Box("mass", 1, 2, 3, 4, float("nan"))]},
+            "x of a box must be finite, got inf.": {"boxes": [Box("mass", float("inf"), 2, 3, 4, 0.5)]},
+            "heatmap must be finite where the network looked, some values are not.": {"heatmap": hot},
+            "step 1 must be finite where the network looked, some values are not.": {"extra_maps": {"step 1": cold}},
+        }
+        with ResultsWriter(self.out, ("csv", "overlay", "report")) as writer:
+            for number, fields in enumerate(cases.values()):
+                self.assertFalse(writer.add(some_result(self.folder, number, **fields)))
+            self.assertTrue(writer.add(some_result(self.folder, 99)))
+        self.assertEqual(self.failures(), [[f"{n}.png", reason] for n, reason in enumerate(cases)])
+        self.assertEqual(len((self.out / "predictions.csv").read_text().splitlines()), 2)
+        self.assertEqual([path.name for path in (self.out / "overlays").iterdir()], ["000099.png"])
+
+    def test_a_map_has_no_values_where_the_network_did_not_look(self):
+        heat = np.zeros((6, 8), dtype=np.float32)
+        heat[:, :2] = np.nan
+        with ResultsWriter(self.out, ("csv", "nifti", "overlay", "report")) as writer:
+            self.assertTrue(writer.add(some_result(self.folder, 0, heatmap=heat, seen=(2, 0, 6, 6))))
+            self.assertFalse(writer.add(some_result(self.folder, 1, heatmap=heat, seen=(1, 0, 7, 6))))
+        written = nibabel.load(self.out / "heatmaps" / "000000.nii.gz").get_fdata()
+        np.testing.assert_array_equal(np.isnan(written), np.isnan(heat))
+
+    def test_a_strict_run_fails_what_is_not_assessed(self):
+        rule = "values must differ, all are 7."
+        for strict in (False, True):
+            with ResultsWriter(self.out, ("csv", "json"), threshold=1.5, strict=strict) as writer:
+                writer.add(some_result(self.folder, 0))
+                writer.add(some_result(self.folder, 3, not_assessed=rule))
+            images = json.loads((self.out / "predictions.json").read_text())["images"]
+            found = [(image["key"], image["verdict"], image["abnormal"]) for image in images]
+            expected = [("000000", "not flagged", False), ("000003", "not assessed", None)]
+            self.assertEqual(found, expected[:1] if strict else expected)
+            failures = [["3.png", f"not assessed, which is a failure in a strict run: {rule}"]] if strict else []
+            self.assertEqual(self.failures(), failures)
+
+    def test_the_record_of_the_run(self):
+        before = datetime.now(timezone.utc)
+        ResultsWriter(self.out)
+        record = json.loads((self.out / "run.json").read_text())  # at the start, not at the end
+        self.assertEqual((record["written_by"], record["version"]), ("attention-imaging-bundle", __version__))
+        self.assertLessEqual(before, datetime.fromisoformat(record["started"]))
+        self.assertRegex(record["settings_sha256"], "^[0-9a-f]{64}$")
+        self.assertEqual(set(record), {"written_by", "version", "started", "run", "settings_sha256"})
+
+    def test_says_what_was_written_where(self):
+        with self.assertLogs("bundle.results", "INFO") as log:
+            writer = ResultsWriter(self.out, ("csv", "report", "overlay"))
+            for number in range(4):
+                writer.add(some_result(self.folder, number, not_assessed="too small." if number == 1 else None))
+            writer.fail("cut.dcm", "cut off")
+            writer.close(metrics={"per class": {}, "auroc": (0.91, 0.8, 0.95), "n": 4})
+        self.assertEqual(
+            [record.getMessage() for record in log.records],
+            [
+                "4 images (2 abnormal, 1 not flagged, 1 not assessed), 1 failure",
+                "auroc 0.910 (0.800 to 0.950)",
+                "written to 'out': report.html, predictions.csv, scores.csv, metrics.json, overlays, failures.csv, "
+                "run.json",
+            ],
+        )
+
     def test_names_stay_in_the_output_folder(self):
         with ResultsWriter(self.out, ("overlay", "nifti")) as writer:
             writer.add(some_result(self.folder, key="../../escaped", extra_maps={"../x": np.zeros((6, 8))}))
@@ -145,6 +219,8 @@ class TestResultsWriter(unittest.TestCase):
         self.assertFalse([item for item in vars(writer).values() if isinstance(item, np.ndarray | ImageResult)])
 
     def test_bad_arguments(self):
+        with self.assertRaisesRegex(ValueError, "strict must be True or False, spelled so, got 'false'"):
+            ResultsWriter(self.out, strict="false")
         with self.assertRaisesRegex(ValueError, "formats must be some of csv, .* got pdf"):
             ResultsWriter(self.out, ("csv", "pdf"))
         (self.folder / "file").touch()
