@@ -61,7 +61,8 @@ class BundleTask(InferTask):
             label = mask_of(np.asarray(heat.dataobj), record, told["threshold"], self.labels)
             with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as file:
                 nibabel.save(nibabel.Nifti1Image(label, heat.affine), file.name)
-            said = {name: record[name] for name in ("label_scores", "anomaly_score", "p_value", "abnormal", "boxes")}
+            told_of = ("label_scores", "anomaly_score", "p_value", "abnormal", "verdict", "not_assessed", "boxes")
+            said = {name: record[name] for name in told_of}
             return file.name, {"label_names": self.labels, **said}
         finally:
             shutil.rmtree(folder)

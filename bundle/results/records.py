@@ -228,15 +228,15 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     Return :py:func:`remarks` of an image of the tables.
 
     Args:
-        record: with ``not_assessed``, ``seen`` and ``display_note``.
+        record: with ``not_assessed``, ``seen`` and ``display_note``, where it is of schema 2.0 or later.
     """
     words = []
-    if record["not_assessed"] is not None:
+    if record.get("not_assessed") is not None:
         words.append(f"Not assessed: {record['not_assessed']}")
-    if record["seen"] is not None:
+    if record.get("seen") is not None:
         x, y, width, height = record["seen"]
         left, right, top, bottom = (f"{round(edge, 1):g}" for edge in (x, x + width, y, y + height))
         words.append(f"Not looked at: what lies outside of columns {left} to {right} and rows {top} to {bottom}.")
-    if record["display_note"]:
+    if record.get("display_note"):
         words.append(f"Display: {record['display_note']}")
     return words

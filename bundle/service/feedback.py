@@ -42,15 +42,28 @@ def finding_names(record: Mapping[str, Any]) -> list[str]:
     return list(record["label_scores"]) or [ABNORMAL]
 
 
-def told_findings(record: Mapping[str, Any]) -> dict[str, int]:
+def says_something(record: Mapping[str, Any]) -> bool:
     """
-    Return 1 for what the model says is there, 0 for the rest: its verdict, or probabilities of at least one half.
+    Return whether there is a statement to agree with: not where the image is not assessed, or no threshold is known.
 
     Args:
         record: what ``predictions.json`` says of an image.
     """
+    return record.get("not_assessed") is None and bool(record["label_scores"] or record["abnormal"] is not None)
+
+
+def told_findings(record: Mapping[str, Any]) -> dict[str, int]:
+    """
+    Return 1 for what the model says is there, 0 for the rest: its verdict, or probabilities from their operating point.
+
+    Args:
+        record: what ``predictions.json`` says of an image; the operating point is one half where it names none.
+    """
+    if not says_something(record):
+        return dict.fromkeys(finding_names(record), 0)
+    points = record.get("operating_points", {})
     scores = record["label_scores"]
-    return {name: int((score or 0) >= 0.5) for name, score in scores.items()} or {
+    return {name: int((score or 0) >= points.get(name, 0.5)) for name, score in scores.items()} or {
         ABNORMAL: int(bool(record["abnormal"]))
     }
 
@@ -121,9 +134,12 @@ class Feedback:
                 that its finding is there.
 
         Raises:
-            ValueError: When the verdict or a finding is unknown, or a box is malformed or outside of the image.
+            ValueError: When the verdict or a finding is unknown, there is nothing to agree with, or a box is malformed
+                or outside of the image.
         """
         names = finding_names(record)
+        if verdict == "agree" and not says_something(record):
+            raise ValueError("the model gave no verdict on this image, so nobody can agree; say what is there.")
         if verdict == "agree":
             there, places = told_findings(record), told_boxes(record)
         elif verdict == "disagree":

@@ -148,7 +148,7 @@ class JobQueue:
         """
         with self._transaction() as db:
             db.execute("DELETE FROM results WHERE job = ?", (job,))
-            # the same image gives the same UIDs, so results of an earlier job may be made again
+            # every run has its own UIDs, but one with a fixed time, which makes the results of an earlier job again
             db.executemany(
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", [(uid, job, *rest) for uid, *rest in results]
             )

@@ -22,9 +22,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from bundle.data.readers import RadiologyReader
 from bundle.results.overlays import image_layer
-from bundle.results.records import NOTICE
+from bundle.results.records import NOTICE, sentences
 from bundle.results.report import TEMPLATES
-from bundle.service.feedback import Feedback, finding_names, told_boxes, told_findings
+from bundle.service.feedback import Feedback, finding_names, says_something, told_boxes, told_findings
 from bundle.service.job_queue import STATES, JobQueue
 from bundle.service.settings import LOOPBACK, Page, Settings
 
@@ -144,6 +144,8 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
             job=results.job(job),
             models=results.models(job),
             told=told_findings,
+            says_something=says_something,
+            remarks=sentences,
             names=finding_names,
             boxes=told_boxes,
             feedback={} if feedback is None else feedback.of_job(job),

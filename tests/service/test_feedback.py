@@ -97,6 +97,9 @@ class TestFeedback(unittest.TestCase):
     def test_what_the_model_says(self):
         said = record(Path("x"), label_scores={"A": 0.5, "B": None}, boxes=[{**box("B", 0, 0, 1, 1), "score": 1.0}])
         self.assertEqual((told_findings(said), told_boxes(said)), ({"A": 1, "B": 0}, []))
+        points = {"A": 0.6, "B": 0.1}
+        said = record(Path("x"), label_scores={"A": 0.5, "B": 0.2}, operating_points=points)
+        self.assertEqual(told_findings(said), {"A": 0, "B": 1})
         self.assertEqual(told_findings(record(Path("x"), abnormal=None)), {"abnormal": 0})
 
     def test_what_is_refused(self):
@@ -113,6 +116,10 @@ class TestFeedback(unittest.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, message):
                 self.say(image, verdict, findings=findings, boxes=boxes)
+        # where the model said nothing, agreeing would make "no verdict" a label of "normal"
+        for nothing in ({"abnormal": None}, {"not_assessed": "all values are 7."}):
+            with self.assertRaisesRegex(ValueError, "the model gave no verdict on this image, so nobody can agree"):
+                self.say(image, "agree", **nothing)
         self.assertEqual(self.feedback.of_job(1), {})
 
 

@@ -111,22 +111,37 @@ class TestWorker(unittest.TestCase):
             for side in ("x", "y", "width", "height"):
                 self.assertAlmostEqual(found[side], told[side], places=3)
 
-    def test_results_are_the_same_when_made_again_and_those_of_the_command_line(self):
+    def test_results_made_again_are_new_objects_and_what_is_sent_again_is_the_same(self):
         self.intake.take(image_file(self.folder / "in", 0), "CR1")
         self.worker.step()
-        uids = {row["uid"] for row in self.queue.rows("SELECT uid FROM results")}
-        files = [self.settings.state_dir / "images" / row["file"] for row in self.queue.rows("SELECT * FROM instances")]
-        again = self.workflows[0].run(files, self.folder / "again")
-        self.assertLess({uid for uid, _, _ in again.results}, uids)
-        self.assertEqual((again.images, again.failures), (1, []))
+        results = self.queue.rows("SELECT uid, file FROM results")
+        files = {row["uid"]: (self.settings.state_dir / row["file"]).read_bytes() for row in results}
+        self.archive.statuses = [0xA700] * len(files)  # no room now
+        with self.assertLogs("bundle.service.sender", "WARNING"):
+            self.send(1)
+        self.send(1)
+        self.assertEqual({str(o.SOPInstanceUID) for o in self.archive.objects}, set(files))
+        for row in results:
+            self.assertEqual((self.settings.state_dir / row["file"]).read_bytes(), files[row["uid"]])
+        self.archive.objects.clear()
+        self.worker._compute(
+            1
+        )  # as after a change of the model: another content, for which the archive needs another UID
+        self.send(1)
+        again = {str(o.SOPInstanceUID) for o in self.archive.objects}
+        self.assertEqual((len(again), again & set(files)), (len(files), set()))
 
     def test_a_built_bundle_gives_the_same(self):
-        image = image_file(self.folder / "in", 0)
-        built = built_bundle(small_adfa(self.root / "adfa"), self.folder / "built")
-        with quiet_workflow(Model("built", built / "configs" / "inference.json"), self.folder / "scratch") as workflow:
-            found = workflow.run([image], self.folder / "built_results")
-        told = self.workflows[0].run([image], self.folder / "results")
-        self.assertEqual([uid for uid, _, _ in found.results], [uid for uid, _, _ in told.results])
+        image, fixed = image_file(self.folder / "in", 0), {"fixed_time": "2026-03-04T05:06:07+00:00"}
+        model = small_adfa(self.root / "adfa")
+        model = replace(model, settings={**model.settings, **fixed})
+        built = built_bundle(model, self.folder / "built")
+        produced = []
+        for each in (Model("given", built / "configs" / "inference.json", fixed), model):
+            with quiet_workflow(each, self.folder / "scratch") as workflow:
+                produced.append(workflow.run([image], self.folder / f"{each.name}_results").results)
+        for (one, _, first), (two, _, second) in zip(*produced, strict=True):
+            self.assertEqual((one, first.read_bytes()), (two, second.read_bytes()))
 
     def test_a_misspelled_setting_is_refused(self):
         meant = "'--top_fractoin' is no setting of this run: did you mean '--top_fraction'"
