@@ -160,7 +160,7 @@ class ResultsHandler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._done = before = self.writer.progress.done
         data = getattr(self.loader, "dataset", None)
-        total = before + len(data) if hasattr(data, "__len__") else None
+        total = before + len(data) if data is not None and hasattr(data, "__len__") else None
         self._pulse = Pulse(lambda: self._done, total, every=self.log_seconds)
         self._pulse.start()
 
@@ -216,8 +216,6 @@ class ResultsHandler:
         self._note(self._new_failures())
         for refusal in self.refusals:
             self.writer.fail(refusal.source, refusal.reason)
-        reasons = [reason for _, reason in getattr(self.loader, "failures", [])]
-        reasons += [refusal.reason for refusal in self.refusals]
         count = len(self.writer.progress.records)
         metrics: dict[str, Any] = {}
         pictures: Sequence[tuple[str, bytes]] = ()
@@ -231,7 +229,9 @@ class ResultsHandler:
         if failed is not None:
             raise failed
         if not count:
-            raise ValueError(f"none of {len(reasons)} images can be read, first: {reasons[0] if reasons else '-'}")
+            failures = self.writer.failures
+            first = f", first: {failures[0][1]}" if failures else ""
+            raise ValueError(f"none of {len(failures)} images has a result{first}")
 
 
 class CalibrationWriter:

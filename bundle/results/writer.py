@@ -142,6 +142,11 @@ class ResultsWriter:
             "run": dict(self.progress.settings),
         }
 
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """File and reason of all that has no result, or lacks a part of it, so far."""
+        return list(self._failures)
+
     def add(self, result: ImageResult) -> bool:
         """
         Write what belongs to one image, and remember its numbers and thumbnails.
@@ -209,7 +214,7 @@ class ResultsWriter:
             return
         self._closed = True
         threshold = self.threshold if threshold is None else _finite(threshold)
-        failures, folder, records = list(self._failures), self.output_dir, self.progress.records
+        failures, folder, records = self.failures, self.output_dir, self.progress.records
         write_failures(folder / "failures.csv", failures)
         if metrics:
             write_metrics(folder / "metrics.json", metrics)

@@ -32,7 +32,7 @@ def _item(name: str = "a.png", score: float = 1.0, label: int = 0, **more) -> di
 
 class _Writer:
     def __init__(self):
-        self.added, self.failed, self.metrics, self.commits = [], [], None, []
+        self.added, self.failures, self.metrics, self.commits = [], [], None, []
         self.progress = SimpleNamespace(done=0, records=[], commit=self.commits.append)
 
     def add(self, result):
@@ -41,7 +41,7 @@ class _Writer:
         return True
 
     def fail(self, source, reason):
-        self.failed.append((Path(source).name, reason))
+        self.failures.append((Path(source).name, reason))
 
     def close(self, metrics, figures):
         self.metrics = metrics
@@ -210,7 +210,7 @@ class TestResultsHandler(unittest.TestCase):
         _evaluate(handler, [[_item("a.png"), _item("b.png", 2.0)], [_item("c.png", 3.0)]])
         self.assertEqual([(key, score) for key, score, *_ in writer.added], [("a", 1), ("b", 2), ("c", 3)])
         self.assertEqual(writer.added[0][2], (4, 4))
-        self.assertEqual(writer.failed, [("cut.png", "frame 3: is cut off"), ("notes.txt", "is no image")])
+        self.assertEqual(writer.failures, [("cut.png", "frame 3: is cut off"), ("notes.txt", "is no image")])
         self.assertEqual(writer.metrics, {"images": 3})
         self.assertTrue(all(result.heatmap is None for result in handler.results))  # memory stays flat
 
@@ -255,9 +255,9 @@ class TestResultsHandler(unittest.TestCase):
 
     def test_nothing_readable_is_an_error_after_the_files_are_written(self):
         writer, loader = _Writer(), SimpleNamespace(failures=[("a", "is empty"), ("b", "is cut off")])
-        with self.assertRaisesRegex(ValueError, "none of 2 images can be read, first: is empty"):
+        with self.assertRaisesRegex(ValueError, "none of 2 images has a result, first: is empty"):
             ResultsHandler(writer, loader=loader).finish(Engine(lambda *_: None))
-        self.assertEqual((len(writer.failed), writer.metrics), (2, {}))
+        self.assertEqual((len(writer.failures), writer.metrics), (2, {}))
 
 
 class TestCalibrationWriter(unittest.TestCase):
