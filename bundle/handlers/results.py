@@ -221,7 +221,10 @@ class ResultsHandler:
         pictures: Sequence[tuple[str, bytes]] = ()
         failed: Exception | None = None
         try:
-            metrics = self.summarize(self.results) if self.summarize is not None and count else {}
+            metrics = dict(self.summarize(self.results)) if self.summarize is not None and count else {}
+            # the figures are over all images; whoever reads them must know that some have no verdict
+            if self.summarize is not None and (unassessed := sum(r.not_assessed is not None for r in self.results)):
+                metrics["not assessed"] = unassessed
             pictures = self.figures() if self.figures is not None and count else ()
         except Exception as error:  # the tables are worth having without figures
             failed = error

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pydicom.valuerep import DA, TM
 
 from bundle.data.dicom_files import frame_count, open_dicom
 from bundle.data.dicom_geometry import pixel_spacing
-from bundle.data.files import atomic_path
+from bundle.data.files import atomic_path, file_sha256
 from bundle.data.limits import Limits
 from bundle.data.quiet import quiet_dicom
 from bundle.results.records import Algorithm, NotWrittenError
@@ -96,6 +97,7 @@ class DicomSource:
         frames: number of frames of the file.
         algorithm: what made the results.
         run: when they were made, and by which run.
+        sha256: of the source file, which may change under the same SOP Instance UID.
     """
 
     dataset: Dataset
@@ -104,10 +106,11 @@ class DicomSource:
     frames: int
     algorithm: Algorithm
     run: RunIdentity
+    sha256: str
 
     def uid(self, *words: str) -> str:
-        """Return a UID that belongs to this frame and run, and to ``words``."""
-        return self._uid(str(self.dataset.SOPInstanceUID), str(self.frame), *words)
+        """Return a UID that belongs to this frame, file and run, and to ``words``."""
+        return self._uid(str(self.dataset.SOPInstanceUID), self.sha256, str(self.frame), *words)
 
     def frame_number(self) -> int | None:
         """
@@ -208,7 +211,18 @@ def load_source(path: str | os.PathLike, frame: int, algorithm: Algorithm, run: 
         _decode(dataset)
         dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: holds the source's text and the words of any label
         _empty_what_is_not_valid(dataset)
-        return DicomSource(dataset, sop_class_uid, frame, frames, algorithm, run)
+        return DicomSource(dataset, sop_class_uid, frame, frames, algorithm, run, _sha256(Path(path)))
+
+
+def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_once(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _sha256_once(path: Path, changed: int, size: int) -> str:
+    """Return the digest of a file that is asked for once for each of its frames."""
+    return file_sha256(path)
 
 
 def _decode(dataset: Dataset) -> None:

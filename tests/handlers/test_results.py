@@ -161,6 +161,13 @@ class TestResultsHandler(unittest.TestCase):
         self.assertEqual([line.split(",")[0] for line in failures], ["1.png", "2.png", "4.png", "5.png"])
         self.assertEqual([result.key for result in counted], ["0", "3"])  # nor is it averaged over
 
+    def test_figures_say_how_many_images_have_no_verdict(self):
+        for rule, expected in ((None, {"images": 2}), ("all values are 7.", {"images": 2, "not assessed": 1})):
+            writer = _Writer()
+            handler = ResultsHandler(writer, summarize=lambda results: {"images": len(results)})
+            _evaluate(handler, [[_item("a.png", label=1), _item("b.png", not_assessed=rule)]])
+            self.assertEqual(writer.metrics, expected)
+
     def test_says_how_far_it_is(self):
         writer, begun = _Writer(), threading.Event()
 

@@ -557,6 +557,10 @@ class TestIdentity(InFolder):
 
         first = dicom()
         self.assertEqual(dicom(resume=True), first)
+        # the same UID on another image
+        self.radiograph = lambda: InFolder.radiograph(self, InstanceNumber=4)
+        self.assertFalse(set(dicom(resume=True).values()) & set(first.values()))
+        del self.radiograph
         # other settings are another run, and so is one that is not continued
         self.assertFalse(set(dicom(resume=True, heat_range=(0, 2)).values()) & set(first.values()))
         self.assertFalse(set(dicom().values()) & set(first.values()))
