@@ -44,6 +44,7 @@ from bundle.results.records import Box, ImageResult, remarks
 __all__ = ["read_boxes_from_sr", "write_sr"]
 
 _MAP_HEIGHT = private_code("MAP_HEIGHT", "Height of the stretched map in the region")  # no probability
+_PRESENCE = {True: codes.SCT.Present, False: codes.SCT.Absent, None: codes.SCT.Undetermined}  # PS3.16 CID 240
 _OPERATING_POINT = private_code("OPERATING_POINT", "Probability from which it is present")
 
 
@@ -52,8 +53,8 @@ def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, 
     Write scores, verdict, findings and boxes of one frame.
 
     A finding is called present or absent (PS3.16 CID 240) where its operating point is known, with its probability and
-    that point beside it; otherwise only the probability is told. An image that is not assessed gets neither, and the
-    reason as a comment.
+    that point beside it; otherwise its presence is undetermined, and only the probability is told. So it is in an image
+    that is not assessed, with the reason as a comment.
 
     A box becomes a closed polyline with its finding. Its coordinates are those of :py:class:`Box`: PS3.3 C.18.6.1.1
     also puts 0, 0 into the upper left corner of the upper left pixel. A box of a finding that is absent is left out,
@@ -147,12 +148,11 @@ def _image_groups(
         finding = private_code("ANOMALY", "Anomaly")
         groups.append(_image_group("image", finding, source, measurements, verdict, comments))
     for label, probability in result.label_scores.items():
-        measurements, verdict = [_measurement(codes.DCM.Probability, probability)], []
-        present = result.presence(label)
+        measurements, present = [_measurement(codes.DCM.Probability, probability)], result.presence(label)
         if present is not None:
             measurements.append(_measurement(_OPERATING_POINT, result.operating_points[label]))
-            answer = codes.SCT.Present if present else codes.SCT.Absent
-            verdict.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, answer))
+        # without it a reader would take the finding that the group is about for one that was found
+        verdict = [QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[present])]
         groups.append(_image_group(f"image, {label}", finding_code(label), source, measurements, verdict))
     return groups
 

@@ -32,6 +32,7 @@ from tests.synthetic_dicom import save_dicom
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr_samples"
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 ALGORITHM = Algorithm("trial", "0.1.0", "ab" * 32, {"k": 3})
+UNDETERMINED = {"Presence of property": ("373068000", "SCT")}  # PS3.16 CID 240
 FIXED = "2026-03-04T05:06:07+00:00"
 RUN = RunIdentity(datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc), "run 1", "cd" * 32)
 PATIENT = {
@@ -214,8 +215,8 @@ class TestFindings(InFolder):
 
     def test_without_an_operating_point_only_the_probability_is_told(self):
         found, _, regions = self.groups()
-        self.assertEqual(found["Pleural effusion"], ({}, {"Probability": 0.25}))
-        self.assertEqual(found["Under bus"], ({}, {"Probability": 0.5}))
+        self.assertEqual(found["Pleural effusion"], (UNDETERMINED, {"Probability": 0.25}))
+        self.assertEqual(found["Under bus"], (UNDETERMINED, {"Probability": 0.5}))
         self.assertEqual(regions, 2)
         labels = [box.label for box in read_boxes_from_sr(self.folder / "sr.dcm")]
         self.assertEqual(labels, ["Focal abnormality", "Region of the map of Effusion"])
@@ -224,9 +225,8 @@ class TestFindings(InFolder):
         found, comments, regions = self.groups(
             operating_points={"Effusion": 0.1, "Under bus": 0.75}, not_assessed="values must differ, all are 7."
         )
-        self.assertEqual(
-            {finding: answers for finding, (answers, _) in found.items()}, {finding: {} for finding in found}
-        )
+        expected = {"Anomaly": {}, "Pleural effusion": UNDETERMINED, "Under bus": UNDETERMINED}
+        self.assertEqual({finding: answers for finding, (answers, _) in found.items()}, expected)
         self.assertEqual(found["Anomaly"][1], {"Anomaly score": 0.75, "P-value": 0.0123})
         self.assertEqual(found["Pleural effusion"][1], {"Probability": 0.25})
         self.assertEqual((comments, regions), (["Not assessed: values must differ, all are 7."], 0))
