@@ -51,8 +51,10 @@ def grad_cam_plus_plus(features: torch.Tensor, gradients: torch.Tensor) -> torch
         gradients: of the logit with respect to them, same shape.
 
     Returns:
-        maps of shape ``(B, 1, H, W)``, not negative.
+        maps of shape ``(B, 1, H, W)``, float32 or float64, not negative.
     """
+    wide = torch.promote_types(features.dtype, torch.float32)  # the cube of a half-precision gradient has few digits
+    features, gradients = features.to(wide), gradients.to(wide)
     # a does not change when g is scaled and A is scaled inversely; without a scale, small gradients vanish when cubed
     scale = gradients.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
     g = gradients / scale

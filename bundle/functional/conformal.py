@@ -70,4 +70,4 @@ def conformal_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> f
     allowed = math.floor(false_alarm_rate * (n + 1) + 1e-9) - 1  # calibration scores that may lie above
     if allowed < 0:
         return math.inf
-    return float(calibration.double().flatten().sort(descending=True).values[allowed])
+    return float(calibration.detach().double().flatten().sort(descending=True).values[allowed])

@@ -23,7 +23,8 @@ def k_smallest(values: torch.Tensor, k: int, room: torch.Tensor | None = None) -
     Args:
         values: shape ``(R, n)``; a NaN makes what its row returns undefined.
         k: how many, ``1 <= k <= n``.
-        room: for the minima, overwritten, shape of ``values``; fresh memory takes as long as the pass itself.
+        room: memory for the minima, overwritten, shape of ``values``; fresh memory takes as long as the pass itself. It
+            is left alone where the values have a gradient.
 
     Returns:
         the values and their positions in the row, both of shape ``(R, k)``. Of equal values any may be returned.
@@ -37,7 +38,7 @@ def k_smallest(values: torch.Tensor, k: int, room: torch.Tensor | None = None) -
         padded = F.pad(last, [0, -last.shape[1] % 8], value=math.inf) if last.shape[1] % 8 else last
         levels[-1] = padded
         groups = padded.view(padded.shape[0], 8, -1)
-        if room is None:
+        if room is None or values.requires_grad:  # what is written into has no gradient
             levels.append(groups.amin(dim=1))
         else:
             room, own = room[:, groups.shape[2] :], room[:, : groups.shape[2]]

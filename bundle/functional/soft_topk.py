@@ -9,6 +9,7 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
+from bundle.functional.plain import plain_tensor
 from bundle.functional.smallest import k_smallest
 
 __all__ = ["soft_topk", "solve_weights"]
@@ -61,6 +62,7 @@ def soft_topk(distances: torch.Tensor, k: int, epsilon: float, scale: float | to
         if not scale > 0:
             raise ValueError(f"scale must be above 0, got {scale}.")
         scale = torch.tensor(scale, dtype=torch.float64, device=distances.device)
+    distances, scale = plain_tensor(distances), plain_tensor(scale)
     if torch.jit.is_scripting():
         return _forward(distances, k, epsilon, scale)
     return _SoftTopK.apply(distances, k, epsilon, scale)
@@ -96,8 +98,8 @@ def solve_weights(
         k: how many to select.
         rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
         max_steps: of Newton's method, at least 1; a traced graph takes them all.
-        work: room for two arrays like ``d``, shape ``(2, R, n)`` or more, one of which is returned; for many blocks, as
-            the system takes long to give room anew.
+        work: memory for two arrays like ``d``, shape ``(2, R, n)`` or more, one of which is returned; for many blocks,
+            as the system takes long to give memory anew.
 
     Returns:
         ``y`` of shape ``(R, n)``, ``a`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.

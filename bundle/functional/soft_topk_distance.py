@@ -9,7 +9,8 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
-from bundle.functional.distances import euclidean_distances
+from bundle.functional.distances import expanded_squares
+from bundle.functional.plain import full_precision, plain_tensor
 from bundle.functional.smallest import k_smallest
 from bundle.functional.soft_topk import solve_weights
 
@@ -58,10 +59,13 @@ def soft_topk_distance(
 
     Equal to ``(soft_topk(d, k, epsilon, cost_scale(d, scale)) * d).sum(-1)`` with ``d`` the Euclidean distances, but
     computed in blocks of rows and again in the backward pass, so memory is ``O(N + K)`` and not ``O(N K)``. Centers and
-    scale are constants to the gradient.
+    scale are constants to the gradient. The mean of the centers is subtracted from both first, which changes no
+    distance and keeps the digits of :py:func:`bundle.functional.distances.squared_distances`; autocast has no part in
+    it.
 
     Args:
-        patches: patch features, shape ``(..., N, C)``; half precision is widened to float32.
+        patches: patch features, shape ``(..., N, C)``; half precision is widened to float32. A subclass such as
+            ``MetaTensor`` is taken for what it holds.
         centers: center bank, shape ``(K, C)``.
         k: how many nearest centers count.
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
@@ -69,7 +73,7 @@ def soft_topk_distance(
         block: rows of the distance matrix that exist at one time; 0 chooses by the device.
 
     Returns:
-        distances in feature units, shape ``(..., N)``.
+        distances in feature units, shape ``(..., N)``, float32 or float64.
 
     Raises:
         ValueError: When ``k`` is not in [1, K], ``epsilon`` is negative, ``scale`` is unknown or ``C`` differs.
@@ -91,12 +95,16 @@ def soft_topk_distance(
     if not torch.jit.is_scripting():
         if torch.compiler.is_compiling():
             block = 0  # one block: a graph for any batch size knows no number of blocks
+    patches, centers = plain_tensor(patches), plain_tensor(centers)
     wide = torch.promote_types(patches.dtype, torch.float32)
-    rows, centers = patches.reshape(-1, patches.shape[-1]).to(wide), centers.to(wide)
+    rows, centers = patches.reshape(-1, patches.shape[-1]).to(wide), centers.detach().to(wide)
+    shift = centers.mean(dim=0)
+    rows, centers = rows - shift, centers - shift
     if torch.jit.is_scripting():
         out = _forward(rows, centers, k, epsilon, scale, block)[0]
     else:
-        out = _SoftTopKDistance.apply(rows, centers.detach(), k, epsilon, scale, block)
+        with full_precision(rows):
+            out = _SoftTopKDistance.apply(rows, centers, k, epsilon, scale, block)
     return out.reshape(patches.shape[:-1])
 
 
@@ -110,10 +118,10 @@ def _forward(
     largest = torch.zeros(1, dtype=rows.dtype, device=rows.device)
     if scale == "batch_max" and epsilon > 0:
         for part in blocks:
-            d = euclidean_distances(part, centers)
+            d = expanded_squares(part, centers).clamp_min(1e-12).sqrt()
             largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
     sums, states = [], []
-    work: torch.Tensor | None = None  # the room of a block, used again by the next: giving it back and forth costs more
+    work: torch.Tensor | None = None  # memory of a block, used again by the next: giving it back and forth costs more
     if not torch.jit.is_scripting():
         if block > 0 and epsilon > 0:
             work = rows.new_empty(3, min(block, rows.shape[0]), centers.shape[0])
@@ -163,7 +171,7 @@ class _SoftTopKDistance(torch.autograd.Function):
         grads = []
         for start in range(0, rows.shape[0], ctx.block):  # type: ignore[attr-defined]
             part = slice(start, start + ctx.block)  # type: ignore[attr-defined]
-            d = euclidean_distances(rows[part], centers)
+            d = expanded_squares(rows[part], centers).clamp_min_(1e-12).sqrt_()
             if k == centers.shape[0]:
                 dd = torch.ones_like(d)
             elif ctx.epsilon == 0:  # type: ignore[attr-defined]
@@ -175,5 +183,6 @@ class _SoftTopKDistance(torch.autograd.Function):
                 mean = (w * d).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
                 dd = z - rate * w * (d - mean)
             dd = dd.mul_(grad[part].unsqueeze(-1)).div_(d)  # d(loss)/d(distance) / distance
-            grads.append(rows[part] * dd.sum(dim=-1, keepdim=True) - dd @ centers)
+            with full_precision(rows):
+                grads.append(rows[part] * dd.sum(dim=-1, keepdim=True) - dd @ centers)
         return torch.cat(grads), None, None, None, None, None

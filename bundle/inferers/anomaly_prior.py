@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from monai.utils import convert_to_tensor
 
 __all__ = ["AnomalyPrior"]
 
@@ -39,5 +40,6 @@ class AnomalyPrior:
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return the anomaly maps of images ``(B, 3, H, W)``, shape ``(B, 1, h, w)``, on their device."""
+        images = convert_to_tensor(images, dtype=torch.float32, track_meta=False)
         small = F.interpolate(images, size=self.image_size, mode="bilinear", align_corners=False, antialias=True)
         return self.network.to(images.device)(small)

@@ -12,6 +12,7 @@ import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import nn
 
+from bundle.functional.plain import network_input
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
 
@@ -136,7 +137,8 @@ class FeatureBackbone(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """
         Args:
-            x: images, shape ``(B, 3, H, W)``, normalized as the backbone was trained (ImageNet mean and deviation).
+            x: images, shape ``(B, 3, H, W)``, normalized as the backbone was trained (ImageNet mean and deviation), of
+                any floating-point type; a subclass such as ``MetaTensor`` is taken for what it holds.
 
         Returns:
             maps of shape ``(B, channels[i], H / strides[i], W / strides[i])``.
@@ -148,10 +150,11 @@ class FeatureBackbone(nn.Module):
 
     @torch.jit.unused
     def _cached(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return self.cache(x, self.compute)
+        return self.cache(network_input(x, self.stages[0][0].weight), self.compute)  # type: ignore[index]
 
     def compute(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the maps without a look into the cache."""
+        x = network_input(x, self.stages[0][0].weight)  # type: ignore[index]
         if not torch.jit.is_scripting():
             if self.in_bfloat16(x.device):
                 return self._compute_half(x)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bundle.functional.plain import network_input
+
 __all__ = ["EfficientNetLite0", "InvertedResidual"]
 
 # (repeats, kernel, stride, expansion, output channels) of the seven stages
@@ -120,7 +122,7 @@ class EfficientNetLite0(nn.Module):
         Returns:
             seven maps of shape ``(B, stage_channels[i], ceil(H / stage_strides[i]), ceil(W / stage_strides[i]))``.
         """
-        x = self.act(self.bn0(self.conv_stem(x)))
+        x = self.act(self.bn0(self.conv_stem(network_input(x, self.conv_stem.weight))))
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)

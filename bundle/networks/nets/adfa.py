@@ -153,11 +153,13 @@ class PatchDescriptor(nn.Module):
         rows = torch.linspace(-1, 1, h, device=maps[0].device, dtype=maps[0].dtype)
         columns = torch.linspace(-1, 1, w, device=maps[0].device, dtype=maps[0].dtype)
         grid = torch.stack([rows[:, None].expand(h, w), columns[None, :].expand(h, w)], dim=-1)  # (H, W, 2)
-        grid = F.linear(grid, self.projection.weight[:, channels:, 0, 0], bias - weight @ self.feature_mean)
+        grid = F.linear(grid, self.projection.weight[:, channels:, 0, 0], bias)
         x = grid.permute(2, 0, 1).unsqueeze(0)  # channels last in memory, as all that follows: a patch is a row
-        for feature_map, part in zip(maps, weight.split(self.splits[:-1], dim=1), strict=False):
+        means, parts = self.feature_mean.split(self.splits[:-1]), weight.split(self.splits[:-1], dim=1)
+        for feature_map, mean, part in zip(maps, means, parts, strict=False):
             pooled = self.pool(feature_map)
             pooled = resized_map(pooled, [h, w]) if pooled.shape[-2] > h else pooled
+            pooled = pooled - mean[:, None, None]  # in the bias it would cost the digits of features far from 0
             projected = F.linear(pooled.permute(0, 2, 3, 1), part).permute(0, 3, 1, 2)
             resized = resized_map(projected, [h, w])
             x = x.add_(resized) if x.shape == resized.shape else x + resized

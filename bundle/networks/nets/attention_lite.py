@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import make_attention
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
@@ -87,7 +88,7 @@ class AttentionLite0(nn.Module):
         Returns:
             features before the attention block, the same whatever has been trained.
         """
-        return self.frozen(x)
+        return self.frozen(network_input(x, self.fc.weight))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.backbone import make_resnet
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
@@ -135,7 +136,7 @@ class _MapNetwork(nn.Module):
             class activation maps in logit units, shape ``(B, C, H / 16, W / 16)`` rounded up, ``H / 32`` without the
             aggregation; the spatial mean of a map is the logit of its class.
         """
-        penultimate = self.penultimate(self.shallow(x))
+        penultimate = self.penultimate(self.shallow(network_input(x, self.classifier.weight)))
         return self.classifier(self.aggregation(penultimate, self.last(penultimate)))
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from monai.networks.nets.densenet import DenseNet
 from torch import nn
 
+from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
 from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
@@ -81,3 +83,14 @@ class SNADenseNet(DenseNet):
                 rename=(r"(denselayer\d+)\.", r"\1.layers."),
             )
             logger.info("DenseNet-%d: %s", depth, report)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: images, shape ``(B, in_channels, H, W)``.
+
+        Returns:
+            logits, shape ``(B, num_classes)``.
+        """
+        weight = self.class_layers.out.weight  # type: ignore[union-attr]
+        return self.class_layers(self.features(network_input(x, weight)))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import nn
 
+from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
 from bundle.networks.blocks.backbone import TORCHVISION_LAYOUT
@@ -113,3 +114,16 @@ class SNAResNet(ResNet):
         if pretrained is not None:
             source = PRETRAINED_URLS[f"resnet{depth}"] if pretrained == "default" else pretrained
             logger.info("ResNet-%d: %s", depth, load_pretrained(self, source, ignore=r"^fc\.|attention|^maxpool\."))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: images, shape ``(B, in_channels, H, W)``.
+
+        Returns:
+            logits, shape ``(B, num_classes)``.
+        """
+        # MONAI's forward, which TorchScript cannot call by super()
+        x = self.maxpool(self.act(self.bn1(self.conv1(network_input(x, self.conv1.weight)))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))  # type: ignore[misc]
