@@ -268,7 +268,7 @@ def networks() -> Iterator[Case]:
         (("make_msa", "ResNetMSA"), lambda: ResNetMSA(2, "resnet18", weights=None, upsample="deconv")),
         (("make_msa",), lambda: make_msa(2, weights=None, aggregate=False)),
         (("mean_embedding",), lambda: from_batches(mean_embedding)),
-        (("patch_statistics",), lambda: from_batches(lambda *a: patch_statistics(*a)[0].covariance())),
+        (("patch_statistics",), lambda: from_batches(lambda *x: patch_statistics(*x)[0].covariance())),
         (("AttentionMiningInferer",), mining),
         *((("ClassExplainer",), lambda m=m: explainer(m)) for m in ("cam", "grad_cam", "grad_cam_plus_plus")),
     ):

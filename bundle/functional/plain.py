@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors without what a subclass adds, and without autocast: what functions with their own memory or derivative need."""
+"""Tensors without what a subclass adds, and products without autocast."""
 
 from __future__ import annotations
 
