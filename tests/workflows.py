@@ -9,6 +9,7 @@ import io
 import runpy
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -23,13 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end"}
 
 
-def workflow_of(name: str, **settings) -> BundleWorkflow:
-    """Return the workflow of ``configs/args_NAME.yaml``."""
+def workflow_of(name: str, layers: Sequence[str] = (), **settings) -> BundleWorkflow:
+    """Return the workflow of ``configs/args_NAME.yaml``, with ``configs/LAYER.yaml`` after its own."""
     arguments = yaml.safe_load((ROOT / "configs" / f"args_{name}.yaml").read_text())
+    files = (*arguments["config_file"], *(f"configs/{layer}.yaml" for layer in layers))
     hook = sys.excepthook
     try:
         return BundleWorkflow(
-            config_file=[str(ROOT / file) for file in arguments["config_file"]],
+            config_file=[str(ROOT / file) for file in files],
             meta_file=[str(ROOT / file) for file in arguments["meta_file"]],
             workflow_type=arguments["workflow_type"],
             logging_file=False,
@@ -45,10 +47,10 @@ def write_start(folder: Path, family: str, network: nn.Module | None = None, **s
     return save_start(workflow_of(START[family], **settings).parser, folder, network)
 
 
-def run_workflow(name: str, **settings) -> None:
+def run_workflow(name: str, layers: Sequence[str] = (), **settings) -> None:
     """Run it as ``monai.bundle run`` does, without its start-up time."""
     hook = sys.excepthook
-    workflow = workflow_of(name, **settings)
+    workflow = workflow_of(name, layers, **settings)
     try:
         workflow.initialize()
         workflow.run()

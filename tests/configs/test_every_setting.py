@@ -1,0 +1,322 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Training, evaluation and inference with every documented setting that takes another way through the code.
+
+Each setting is trained for one epoch on a handful of small images. Evaluation and inference must then give the same
+finite numbers for the same files, and where training wrote scores of its own (ADFA without the refit), those.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bundle.networks.blocks.attention import ATTENTION_NAMES
+from bundle.networks.exported import export_network
+from tests.workflows import run_workflow, workflow_of
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+SIZE = [32, 32]
+SMALL: dict[str, Any] = {"image_size": SIZE, "resize": SIZE, "batch_size": 4, "progress_bar": False}
+TRAINING: dict[str, Any] = {"max_epochs": 1, "tensorboard": False}
+COMMON: dict[str, dict[str, Any]] = {  # flags of every training of a family, and so of what follows it
+    "adfa": {"held_back": 0.5, "false_alarm_rate": 0.3},
+    "sna": {"classes": ["normal", "Mass"], "warmup_epochs": 1},
+    "msa": {"classes": ["normal", "Mass"]},
+}
+
+
+@dataclass
+class Setting:
+    """
+    One way to train a family.
+
+    Args:
+        flags: of the training.
+        task: its arguments file is ``configs/args_FAMILY_TASK.yaml``.
+        layers: of a network or of the paper, last in training and in what follows.
+        train_layers: last in training alone.
+        exported: suffixes of exported files whose results must be the same.
+        results: flags that belong to evaluation and inference alone.
+    """
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    task: str = "train"
+    layers: tuple[str, ...] = ()
+    train_layers: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ()
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A family, one of its settings, and where its data and its results lie."""
+
+    family: str
+    setting: Setting
+    data: Path
+    root: Path
+
+    def train(self) -> None:
+        flags = SMALL | TRAINING | COMMON[self.family] | self.setting.flags
+        layers = (*self.setting.layers, *self.setting.train_layers)
+        name = f"{self.family}_{self.setting.task}"
+        run_workflow(name, layers, **flags, dataset_dir=self.data, output_dir=self.root / "model")
+
+    def needed(self) -> dict[str, Any]:
+        """Return what a trained model needs to be used: its folder, and the flags that it was trained with."""
+        return SMALL | COMMON[self.family] | self.setting.flags | {"model_dir": self.root / "model"}
+
+    def use(self, task: str, name: str, **flags: Any) -> dict[str, dict[str, float]]:
+        """Evaluate or infer with the trained model and return the numbers of predictions.csv by file."""
+        out = self.root / name
+        all_flags = self.needed() | {"formats": ["csv"]} | self.setting.results | flags
+        run_workflow(f"{self.family}_{task}", self.setting.layers, **all_flags, output_dir=out)
+        return numbers(out / "predictions.csv")
+
+    def export(self, suffix: str) -> Path:
+        path = self.root / f"model{suffix}"
+        own = {"input": self.data, "output_dir": self.root / "export"}
+        workflow = workflow_of(f"{self.family}_inference", self.setting.layers, **self.needed(), **own)
+        workflow.initialize()
+        network = workflow.parser.get_parsed_content("network_def")
+        export_network(network, path, (3, *SIZE), self.root / "model" / "model.pt")
+        return path
+
+
+def numbers(path: Path) -> dict[str, dict[str, float]]:
+    """Return the finite scores, p-values, probabilities and counts of each row by the file's name."""
+    found: dict[str, dict[str, float]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            names = [n for n in row if n.startswith(("anomaly_score", "probability", "p_value")) and row[n]]
+            values = {name: float(row[name]) for name in names}
+            assert values, row
+            assert all(map(math.isfinite, values.values())), row
+            found[Path(row["source"]).name] = values
+    return found
+
+
+def pictures(folder: Path, count: int, seed: int, square: bool = False) -> None:
+    """Write noise, with a bright square in it or not."""
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = random.integers(60, 90, (36, 40)).astype(np.uint8)
+        pixels[8:24, 16:32] += np.uint8(150 * square)
+        Image.fromarray(pixels).save(folder / f"{seed} {i}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write a folder of images for each family: normal images alone to train ADFA, a label table for the others."""
+    root = tmp_path_factory.mktemp("data")
+    pictures(root / "adfa" / "train" / "good", 8, seed=0)
+    pictures(root / "adfa" / "test" / "good", 2, seed=1)
+    pictures(root / "adfa" / "test" / "square", 2, seed=2, square=True)
+    rows, boxes = [], [["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]]
+    for square in (False, True):
+        pictures(root / "labels", 6, seed=3 + square, square=square)
+    for i in range(12):
+        name, square = f"{3 + i // 6} {i % 6}.png", i // 6
+        split = ("train", "train", "train", "val", "test", "test")[i % 6]
+        rows.append([name, f"patient {i}", split, 1 - square, square])
+        if square:
+            boxes.append([name, "Mass", 16, 8, 16, 16, "", "", ""])
+    for file, table in (("labels", [["path", "patient", "split", "normal", "Mass"], *rows]), ("boxes", boxes)):
+        with (root / "labels" / f"{file}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows(table)
+    return {"adfa": root / "adfa", "sna": root / "labels", "msa": root / "labels"}
+
+
+def check(run: Run) -> None:
+    """Train, evaluate, infer and export, and compare what they give."""
+    run.train()
+    only = {"sna": {"bootstrap_samples": 5}, "msa": {"boxes_path": run.data / "boxes.csv"}}.get(run.family, {})
+    evaluated = run.use("evaluate", "evaluation", dataset_dir=run.data, **only)
+    inferred = run.use("inference", "inference", input=run.data)
+    assert len(evaluated) == 4
+    for name, values in evaluated.items():
+        assert inferred[name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
+    assert len({tuple(values.values()) for values in inferred.values()}) > 1, "all images got the same numbers"
+    if run.family == "adfa" and run.setting.flags.get("refit", run.setting.task == "train") is False:
+        # training scored the held-back normals with its own network
+        scores = json.loads((run.root / "model" / "calibration.json").read_text())["scores"]
+        known = [values["anomaly_score"] for values in inferred.values()]
+        assert scores
+        for score in scores:
+            assert min(abs(value - score) for value in known) <= 1e-4 * score
+    for suffix in run.setting.exported:
+        again = run.use("inference", f"out{suffix}", input=run.data, exported=run.export(suffix))
+        for name, values in again.items():
+            assert inferred[name] == pytest.approx(values, rel=1e-3, abs=1e-4), name
+
+
+RANDOM = {"backbone_weights": "random"}
+PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "made_abnormal_share": 0}
+ADFA = {
+    "default": Setting(exported=(".ts", ".pt2")),
+    **{
+        f"epsilon 0.02 by {scale}": Setting({"epsilon": 0.02, "scale": scale, "refit": False})
+        for scale in ("row_mean", "row_max")
+    },
+    # here the others of a batch change a score, so it is the same only where they are the same
+    "epsilon 0.02 by batch_max": Setting({"epsilon": 0.02, "scale": "batch_max"}),
+    "epsilon 0.5 without a cache": Setting({"epsilon": 0.5, "feature_cache": None}, exported=(".ts",)),
+    "the paper": Setting(task="paper_train", layers=("adfa_paper",)),
+    "the paper, sharp": Setting({"epsilon": 0.02}, task="paper_train", layers=("adfa_paper",)),
+    "map stride 4, narrow": Setting({"map_stride": 4, "descriptor_channels": 12, "refit": False}),
+    "no whitening": Setting({"whiten": False, "refit": False, "center_mode": "ema"}),
+    "no refit": Setting({"refit": False, "within_positions": False, "attention_weight": 0, "k": 1}),
+    "no images made abnormal": Setting({"made_abnormal_share": 0, "center_mode": "once", "top_fraction": 0}),
+    "loss of the paper": Setting({"loss": {"_target_": "bundle.losses.MeanDistanceLoss"}, "smoothing": 0}),
+    "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
+    "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),
+    "resnet18": Setting({"backbone": "resnet18", **RANDOM, "refit": False}),
+}
+ADFA_LONG = {
+    **{
+        f"{backbone}, epsilon {epsilon}": Setting({"backbone": backbone, **RANDOM, "epsilon": epsilon, "map_stride": s})
+        for backbone in ("resnet50", "wide_resnet50_2")
+        for epsilon, s in ((0, 4), (0.02, 8))
+    },
+    "auto precision": Setting({"backbone_precision": "auto", "epsilon": 0.02}),
+    "the paper, exported": Setting(task="paper_train", layers=("adfa_paper",), exported=(".ts", ".pt2")),
+    **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
+    **{
+        f"epsilon {epsilon}, {scale}, k {k}, stride {s}": Setting(
+            {"epsilon": epsilon, "scale": scale, "k": k, "map_stride": s, "refit": scale == "batch_max"}
+        )
+        for epsilon in (0, 0.01, 1.0)
+        for scale in ("row_mean", "row_max", "batch_max")
+        for k in (1, 5)
+        for s in (4, 8)
+    },
+}
+RESNET, DENSENET = ("sna_resnet",), ("sna_densenet",)
+SNA = {
+    "default": Setting(exported=(".ts",)),
+    "no attention": Setting({"attention": "none", "mixup_alpha": 0, "class_balance": None, "averaging": 0.1}),
+    "options of sna": Setting({"attention_options": {"rank": 2, "combine": "add", "preserve_mean": False}}),
+    "one stage frozen": Setting({"frozen_stages": 1, "attention": "scse"}),
+    "bce": Setting({"loss_name": "bce", "exclusive": False, "normal_class": "normal"}, results={"explanation": "cam"}),
+    "focal": Setting({"loss_name": "focal", "exclusive": False, "normal_class": "", "sensitivity": 0.9}),
+    "cross entropy, all stages": Setting(
+        {"label_smoothing": 0, "frozen_stages": 6}, results={"explanation": "grad_cam_plus_plus"}
+    ),
+    "random start": Setting({"pretrained": None, "attention": "aa"}, results={"explained_class": "Mass"}),
+    "resnet": Setting({"attention": "cbam", "placement": "both"}, layers=RESNET),
+    "resnet, sna": Setting(layers=RESNET),
+    "densenet": Setting({"attention": "ppcr"}, layers=DENSENET),
+    "densenet, sna": Setting({"placement": "blocks"}, layers=DENSENET, results={"explanation": "cam"}),
+}
+SNA_LONG = {
+    **{f"lite, {name}": Setting({"attention": name}) for name in ATTENTION_NAMES},
+    **{
+        f"{layer}, {name}, {placement}": Setting({"attention": name, "placement": placement}, layers=(layer,))
+        for layer in ("sna_resnet", "sna_densenet")
+        for name in ATTENTION_NAMES
+        for placement in ("stem", "blocks", "both")
+    },
+    "resnet, exported": Setting(layers=RESNET, exported=(".ts", ".pt2")),
+    "resnet 50": Setting({"depth": 50, "attention": "se"}, layers=RESNET),
+    "densenet 169": Setting({"depth": 169, "attention": "eca"}, layers=DENSENET),
+    **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
+}
+MINING = {"mining_steps": 2, "epochs_per_step": 1, "max_epochs": 2}
+RESNET18 = {"backbone": "resnet18", "backbone_weights": None}
+MSA = {
+    "backbone phase": Setting({"aggregate": False}, task="train_backbone"),
+    "head phase": Setting(task="train_head", results={"test_time_flip": True}),
+    "end to end": Setting(task="train_end_to_end", exported=(".ts",)),
+    "atrous": Setting({"atrous": True, "fixed_statistics": True}, task="train_end_to_end"),
+    "deconv": Setting({"upsample": "deconv", **RESNET18}, task="train_end_to_end"),
+    "resnet18, atrous": Setting({"atrous": True, "aggregate": False, **RESNET18}, task="train_end_to_end"),
+    **{
+        f"mining, {mode}": Setting({**MINING, "preservation": mode, "mined_fraction": 0.5}, task="train_mining")
+        for mode in ("full", "vanilla", "none")
+    },
+}
+MSA_LONG = {
+    **{
+        f"{backbone}, {mode}, aggregate {aggregate}, atrous {atrous}": Setting(
+            {
+                **MINING,
+                "backbone": backbone,
+                "backbone_weights": None,
+                "preservation": mode,
+                "aggregate": aggregate,
+                "atrous": atrous,
+            },
+            task="train_mining",
+        )
+        for backbone in ("efficientnet_lite0", "resnet18", "resnet50")
+        for mode in ("full", "vanilla", "none")
+        for aggregate in (True, False)
+        for atrous in (True, False)
+    },
+    **({"onnx": Setting(task="train_end_to_end", exported=(".onnx",))} if ONNX else {}),
+}
+CASES = [
+    pytest.param(family, setting, id=f"{family}, {name}", marks=[pytest.mark.long] if long else [])
+    for family, settings, long in (
+        ("adfa", ADFA, False),
+        ("adfa", ADFA_LONG, True),
+        ("sna", SNA, False),
+        ("sna", SNA_LONG, True),
+        ("msa", MSA, False),
+        ("msa", MSA_LONG, True),
+    )
+    for name, setting in settings.items()
+]
+
+
+@pytest.mark.parametrize(("family", "setting"), CASES)
+def test_training_evaluation_and_inference_agree(
+    family: str, setting: Setting, data: dict[str, Path], tmp_path: Path
+) -> None:
+    check(Run(family, setting, data[family], tmp_path))
+
+
+def test_features_kept_in_a_folder(data: dict[str, Path], tmp_path: Path) -> None:
+    flags = {"feature_cache": str(tmp_path / "features"), "epsilon": 0.02, "refit": False}
+    check(Run("adfa", Setting(flags), data["adfa"], tmp_path / "first"))
+    assert list((tmp_path / "features").rglob("*.npy"))
+    Run("adfa", Setting(flags), data["adfa"], tmp_path / "second").train()
+    first, second = (json.loads((tmp_path / n / "model" / "calibration.json").read_text()) for n in ("first", "second"))
+    assert second["scores"] == pytest.approx(first["scores"], rel=1e-3)
+
+
+class Corner(torch.nn.Module):
+    """Anomaly maps that are 1 in the upper left quarter and 0 elsewhere."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(image[:, :1])
+        out[:, :, :112, :112] = 1
+        return out
+
+
+def test_boxes_and_the_anomaly_prior(data: dict[str, Path], tmp_path: Path) -> None:
+    flags = {"boxes_path": data["msa"] / "boxes.csv", "boxes_weight": 0.5}
+    run = Run("msa", Setting(flags, "train_end_to_end", train_layers=("msa_boxes",)), data["msa"], tmp_path)
+    check(run)
+    torch.jit.save(torch.jit.script(Corner()), str(tmp_path / "prior.ts"))
+    found = []
+    for layers, results in (((), {}), (("msa_prior",), {"prior_path": tmp_path / "prior.ts"})):
+        run.setting = Setting(layers=layers, results=results)
+        run.use("inference", f"with {layers}", input=data["msa"], formats=["json", "csv"], probability_threshold=0)
+        images = json.loads((tmp_path / f"with {layers}" / "predictions.json").read_text())["images"]
+        found.append([box for image in images for box in image["boxes"]])
+    assert all(found)
+    assert found[0] != found[1]
