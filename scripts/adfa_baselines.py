@@ -66,7 +66,7 @@ class Features:
 def train_adfa(features: Features, items: list[dict], epsilon: float, epochs: int, seed: int) -> ADFA:
     """Train the descriptor as section 3.2 of the paper says, for a fixed number of epochs."""
     torch.manual_seed(seed)
-    network = ADFA(epsilon=epsilon)
+    network = ADFA.paper(epsilon=epsilon)
     with torch.no_grad():
         total = sum(network.describe_features(maps).double().sum(0) for maps in features.batches(items, 10))
         network.center_bank.set_centers((total / len(items)).float())  # type: ignore[operator]

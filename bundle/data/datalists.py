@@ -247,7 +247,7 @@ def with_folds(items: Sequence[Item], folds: int = 5, seed: int = 0) -> list[Ite
     return [{**item, "fold": fold} for item, fold in zip(items, number, strict=True)]
 
 
-def with_made_abnormal(items: Sequence[Item], copies: int = 1, seed: int = 0) -> list[Item]:
+def with_made_abnormal(items: Sequence[Item], copies: int = 5, seed: int = 0) -> list[Item]:
     """
     Return normal items and, beside each, some to be made abnormal by :py:class:`bundle.transforms.MakeAbnormald`.
 

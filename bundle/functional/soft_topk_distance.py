@@ -49,8 +49,8 @@ def cost_scale(distances: torch.Tensor, mode: str) -> torch.Tensor:
 def soft_topk_distance(
     patches: torch.Tensor,
     centers: torch.Tensor,
-    k: int = 3,
-    epsilon: float = 0.1,
+    k: int,
+    epsilon: float,
     scale: str = "row_mean",
     block: int = 0,
 ) -> torch.Tensor:

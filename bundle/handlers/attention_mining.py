@@ -118,7 +118,7 @@ class AttentionMiningHandler:
         data_loader: Iterable,
         loss: _MiningLoss,
         steps: int = 3,
-        epochs_per_step: int = 1,
+        epochs_per_step: int = 2,
         threshold: float = 0.5,
         key: str = "key",
         name: str | None = None,

@@ -61,8 +61,8 @@ class CenterBankUpdater:
     Args:
         network: un-wrapped module with ``describe(images) -> (B, N, C)`` and a ``center_bank``.
         data_loader: each normal training image once; batches are dictionaries with an ``image``, ``(B, C, H, W)``.
-        mode: ``once`` before the first epoch (the paper), ``epoch`` after every epoch too, or ``ema``: after every
-            epoch the bank moves towards the new mean.
+        mode: ``epoch`` before the first epoch and after each, ``once`` before the first alone (the paper), or ``ema``:
+            after each epoch the bank moves towards the new mean.
         momentum: share of the old bank that ``ema`` keeps, in [0, 1).
         collapse_share: warn when the variance falls below this share of its start, in (0, 1).
         name: logger name; ``None`` means the engine's own logger.
@@ -75,7 +75,7 @@ class CenterBankUpdater:
         self,
         network: Any,
         data_loader: Iterable,
-        mode: str = "once",
+        mode: str = "epoch",
         momentum: float = 0.9,
         collapse_share: float = 0.05,
         name: str | None = None,

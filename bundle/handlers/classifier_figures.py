@@ -88,7 +88,7 @@ class ClassifierCalibrator(_Collector):
         path: str | Path,
         weights: str | Path,
         classes: Sequence[str],
-        exclusive: bool = False,
+        exclusive: bool = True,
         sensitivity: float | None = None,
     ) -> None:
         super().__init__(classes, exclusive)
@@ -131,7 +131,7 @@ class ClassifierFigures(_Collector):
     def __init__(
         self,
         classes: Sequence[str],
-        exclusive: bool = False,
+        exclusive: bool = True,
         calibration: dict[str, Any] | None = None,
         num_samples: int = 1000,
     ) -> None:

@@ -42,7 +42,7 @@ class ClassificationLoss(nn.Module):
         num_classes: int,
         items: Sequence[Mapping[str, Any]] | None = None,
         gamma: float = 2.0,
-        label_smoothing: float = 0.0,
+        label_smoothing: float = 0.1,
     ) -> None:
         super().__init__()
         if name not in LOSS_NAMES:

@@ -91,7 +91,7 @@ class ResultsWriter:
     def __init__(
         self,
         output_dir: str | os.PathLike,
-        formats: Sequence[str] = ("csv", "json", "overlay", "report"),
+        formats: Sequence[str] = ("csv", "json", "nifti", "overlay", "report"),
         title: str = "Results",
         algorithm: Algorithm | Mapping[str, Any] | None = None,
         calibration: Mapping[str, Any] | None = None,

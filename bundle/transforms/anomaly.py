@@ -77,7 +77,7 @@ class AnomalyScored(MapTransform):
     backend = [TransformBackends.TORCH]
 
     def __init__(
-        self, keys: KeysCollection = "pred", image_key: str = "image", sigma: float = 4.0, top_fraction: float = 0.0
+        self, keys: KeysCollection = "pred", image_key: str = "image", sigma: float = 4.0, top_fraction: float = 0.02
     ) -> None:
         super().__init__(keys)
         if not 0 <= top_fraction <= 1:

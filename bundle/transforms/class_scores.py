@@ -33,7 +33,7 @@ class ClassScoresd(Transform):
     def __init__(
         self,
         classes: Sequence[str],
-        exclusive: bool = False,
+        exclusive: bool = True,
         calibration: Mapping[str, Any] | None = None,
         normal_class: str | None = None,
     ) -> None:

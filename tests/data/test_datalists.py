@@ -204,7 +204,7 @@ class TestHelpers(DataListTestCase):
 
     def test_with_made_abnormal(self):
         items = [{"image": "a", "key": "0_a", "label": 0}, {"image": "b", "key": "1_b", "label": 0}]
-        out = with_made_abnormal(items, seed=2)
+        out = with_made_abnormal(items, copies=1, seed=2)
         self.assertEqual([i["label"] for i in out], [0, 0, 1, 1])
         self.assertEqual([i["made_abnormal_seed"] for i in out], [-1, -1, 2_000_006, 2_000_007])
         self.assertEqual(len({i["key"] for i in out}), 4)

@@ -116,13 +116,13 @@ class TestSoftTopKDistance(unittest.TestCase):
         patches, centers = _features()
         for k in (0, 12):
             with self.assertRaisesRegex(ValueError, rf"k must be in \[1, 11\] for 11 centers, got {k}"):
-                soft_topk_distance(patches, centers, k)
+                soft_topk_distance(patches, centers, k, 0.1)
         with self.assertRaisesRegex(ValueError, "epsilon must be at least 0, got -0.1"):
             soft_topk_distance(patches, centers, 3, -0.1)
         with self.assertRaisesRegex(ValueError, "scale must be"):
             soft_topk_distance(patches, centers, 3, 0.1, "none")
         with self.assertRaisesRegex(ValueError, "must share C, got 3 and 4"):
-            soft_topk_distance(patches[..., :3], centers)
+            soft_topk_distance(patches[..., :3], centers, 3, 0.1)
 
 
 if __name__ == "__main__":

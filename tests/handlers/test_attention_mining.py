@@ -190,7 +190,7 @@ class TestAttentionMiningHandler(unittest.TestCase):
             self.assertRaisesRegex(ValueError, r"max_epochs must be steps \* epochs_per_step = 6, got 3"),
         ):
             trainer.run()
-        with self.assertRaisesRegex(ValueError, "must be at least 1, got 0 and 1"):
+        with self.assertRaisesRegex(ValueError, "must be at least 1, got 0 and 2"):
             AttentionMiningHandler(TinyNet(), [], miner.loss, steps=0)
 
 

@@ -104,9 +104,9 @@ class TestCenterBankUpdater(unittest.TestCase):
         self.assertIn("The embedding has collapsed: 1.0 %", logs.output[0])
 
     def test_a_resumed_run_keeps_its_bank_and_its_start(self):
-        first = CenterBankUpdater(_Network(), _batches(_images(), 3))
+        first = CenterBankUpdater(_Network(), _batches(_images(), 3), "once")
         _run(first, 1, {1: 2.0})
-        second = CenterBankUpdater(_Network(), _batches(_images(), 3))
+        second = CenterBankUpdater(_Network(), _batches(_images(), 3), "once")
         second.load_state_dict(first.state_dict())
         second.network.load_state_dict(first.network.state_dict())
         engine = Engine(lambda *_: None)

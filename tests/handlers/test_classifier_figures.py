@@ -46,10 +46,10 @@ class TestClassifierFigures(unittest.TestCase):
         self.weights.write_bytes(b"weights")
 
     def test_calibrate_then_report(self):
-        _run(_loader(600, 0), ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity=0.9))
+        _run(_loader(600, 0), ClassifierCalibrator(self.path, self.weights, CLASSES, False, 0.9))
         calibration = read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
         self.assertAlmostEqual(calibration["temperature"], 3.0, delta=0.5)
-        figures = ClassifierFigures(CLASSES, calibration=calibration, num_samples=30)
+        figures = ClassifierFigures(CLASSES, False, calibration, num_samples=30)
         _run(_loader(400, 1), figures)
         report = figures.summarize()
         self.assertEqual(report["images"], 400)

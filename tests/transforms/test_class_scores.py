@@ -14,7 +14,7 @@ CALIBRATION = {"temperature": 2.0, "thresholds": {"none": 0.1, "edema": 0.6, "ma
 
 class TestClassScores(unittest.TestCase):
     def test_raw_probabilities_without_calibration(self):
-        item = ClassScoresd(["a", "b"], normal_class="")({"pred": torch.tensor([0.0, math.log(3)])})
+        item = ClassScoresd(["a", "b"], exclusive=False)({"pred": torch.tensor([0.0, math.log(3)])})
         self.assertAlmostEqual(item["label_scores"]["a"], 0.5, places=6)
         self.assertAlmostEqual(item["label_scores"]["b"], 0.75, places=6)
         self.assertNotIn("abnormal", item)
@@ -24,7 +24,7 @@ class TestClassScores(unittest.TestCase):
         self.assertAlmostEqual(sum(scores.values()), 1.0)
 
     def test_calibrated_verdicts_and_truth(self):
-        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, 2 * math.log(1.4), 0.0]), "label": torch.tensor([0, 1, 0])})
         self.assertAlmostEqual(item["label_scores"]["edema"], 1.4 / 2.4, places=6)  # below 0.6
         self.assertEqual((item["abnormal"], item["label"]), (True, 1))

@@ -30,7 +30,7 @@ class CenterBank(nn.Module):
     """
 
     def __init__(
-        self, num_centers: int, channels: int, k: int = 3, epsilon: float = 0.1, scale: str = "row_mean"
+        self, num_centers: int, channels: int, k: int = 3, epsilon: float = 0.0, scale: str = "row_mean"
     ) -> None:
         super().__init__()
         if not 1 <= k <= num_centers:

@@ -19,7 +19,10 @@ from bundle.networks.blocks.backbone import FeatureBackbone
 from bundle.networks.blocks.center_bank import CenterBank
 from bundle.networks.blocks.stacked_maps import stacked_maps
 
-__all__ = ["ADFA", "PatchDescriptor"]
+__all__ = ["ADFA", "PAPER_SETTING", "PatchDescriptor"]
+
+# the network of the ADFA paper, where it is not that of the defaults
+PAPER_SETTING: dict[str, Any] = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4}
 
 
 class PatchDescriptor(nn.Module):
@@ -34,7 +37,7 @@ class PatchDescriptor(nn.Module):
 
     Args:
         in_channels: channels of the maps, largest map first; their sum is ``D``.
-        out_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``, 0 is ``D``.
+        out_channels: feature size ``D'``; 0 is ``D``, ``None`` is the paper's ``(D + 2) // 4``.
         attention_weight: residual weight of the channel attention (Eq. 2); 0 switches it off.
         pool_size: odd side of an average pooling of each map before all else, as in the released code (which the paper
             does not mention); 1 leaves it out.
@@ -44,7 +47,7 @@ class PatchDescriptor(nn.Module):
     def __init__(
         self,
         in_channels: Sequence[int],
-        out_channels: int | None = None,
+        out_channels: int | None,
         attention_weight: float = 0.1,
         pool_size: int = 3,
         stride: int = 1,
@@ -177,18 +180,20 @@ class ADFA(nn.Module):
     The backbone is frozen; only the patch descriptor learns. The center bank must be filled, by
     :py:class:`bundle.handlers.CenterBankUpdater` or a checkpoint, before a distance means anything.
 
+    The defaults are those of ``configs/adfa.yaml``, and :py:meth:`paper` has those of the paper.
+
     Args:
         image_size: rows and columns of the images, multiples of 16.
         backbone: name of a backbone, see :py:class:`bundle.networks.blocks.FeatureBackbone`.
         backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start (an ablation, or because a
             checkpoint of the whole network follows).
-        descriptor_channels: feature size ``D'``; ``None`` is the paper's ``(D + 2) // 4``, 0 is ``D``.
+        descriptor_channels: feature size ``D'``; 0 is ``D``, ``None`` is the paper's ``(D + 2) // 4``.
         attention_weight: residual weight of the channel attention (Eq. 2).
         pool_size: side of the average pooling of each feature map.
         k: how many nearest centers count.
         epsilon: regularization of SOFT top-k; 0 is the hard top-k.
         scale: divisor of the SOFT top-k cost, see :py:func:`bundle.functional.soft_topk_distance.cost_scale`.
-        map_stride: pixels of the image per position of the map, 4 (the paper) or 8, at a sixteenth of the distances.
+        map_stride: pixels of the image per position of the map, 8, or 4 (the paper) at sixteen times the distances.
         backbone_precision: of the backbone's convolutions, see :py:class:`bundle.networks.blocks.FeatureBackbone`; all
             else is float32.
 
@@ -204,13 +209,13 @@ class ADFA(nn.Module):
         image_size: Sequence[int] = (224, 224),
         backbone: str = "efficientnet_lite0",
         backbone_weights: str | None = "default",
-        descriptor_channels: int | None = None,
+        descriptor_channels: int | None = 0,
         attention_weight: float = 0.1,
         pool_size: int = 3,
         k: int = 3,
-        epsilon: float = 0.1,
+        epsilon: float = 0.0,
         scale: str = "row_mean",
-        map_stride: int = 4,
+        map_stride: int = 8,
         backbone_precision: str = "float32",
     ) -> None:
         super().__init__()
@@ -226,6 +231,21 @@ class ADFA(nn.Module):
         self.center_bank = CenterBank(
             self.map_size[0] * self.map_size[1], self.descriptor.out_channels, k, epsilon, scale
         )
+
+    @classmethod
+    def paper(cls, **settings: Any) -> ADFA:
+        """
+        Return the network in the paper's setting, ``PAPER_SETTING``, as ``configs/adfa_paper.yaml`` makes it.
+
+        Args:
+            **settings: further arguments, which come before the paper's.
+
+        Example:
+            >>> network = ADFA.paper(image_size=(32, 32), backbone_weights=None)
+            >>> network.map_size, network.descriptor.out_channels, network.center_bank.epsilon
+            ([8, 8], 44, 0.1)
+        """
+        return cls(**{**PAPER_SETTING, **settings})
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -244,23 +243,40 @@ class EfficientNetLiteMSA(_MapNetwork):
         super().__init__(stages, channels, num_classes, aggregate, upsample, frozen, fixed_statistics)
 
 
-def make_msa(num_classes: int, backbone: str = "efficientnet_lite0", **kwargs: Any) -> EfficientNetLiteMSA | ResNetMSA:
+def make_msa(
+    num_classes: int,
+    backbone: str = "efficientnet_lite0",
+    in_channels: int = 3,
+    weights: str | None = "default",
+    aggregate: bool = True,
+    upsample: str = "bilinear",
+    atrous: bool = False,
+    frozen: Sequence[str] = (),
+    fixed_statistics: bool = False,
+) -> EfficientNetLiteMSA | ResNetMSA:
     """
     Return the network for a backbone's name, so that a configuration can choose it.
 
     Args:
         num_classes: number of classes ``C``.
-        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50``.
-        **kwargs: further arguments of the network.
+        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50`` (the paper's).
+        in_channels: see :py:class:`ResNetMSA`, as the others.
+        weights: see there.
+        aggregate: see there.
+        upsample: see there.
+        atrous: see there.
+        frozen: see there.
+        fixed_statistics: see there.
 
     Raises:
-        ValueError: When ``backbone`` is unknown.
+        ValueError: When an argument is unknown or the weights do not fit.
     """
+    options = (in_channels, weights, aggregate, upsample, atrous, frozen, fixed_statistics)
     if backbone == "efficientnet_lite0":
-        return EfficientNetLiteMSA(num_classes, **kwargs)
+        return EfficientNetLiteMSA(num_classes, *options)
     if backbone not in ("resnet18", "resnet50"):
         raise ValueError(f"backbone must be 'efficientnet_lite0', 'resnet18' or 'resnet50', got '{backbone}'.")
-    return ResNetMSA(num_classes, backbone, **kwargs)
+    return ResNetMSA(num_classes, backbone, *options)
 
 
 def _make_atrous(stage: nn.Module) -> None:

@@ -14,7 +14,8 @@ from bundle.networks.nets.adfa import PatchDescriptor
 
 def _network(**arguments) -> ADFA:
     torch.manual_seed(0)
-    network = ADFA(**{"image_size": (32, 48), "backbone_weights": None, "descriptor_channels": 8, **arguments})
+    settings = {"image_size": (32, 48), "backbone_weights": None, "descriptor_channels": 8, **arguments}
+    network = ADFA.paper(**settings)
     network.center_bank.set_centers(torch.randn_like(network.center_bank.centers))
     return network
 
@@ -22,7 +23,7 @@ def _network(**arguments) -> ADFA:
 class TestPatchDescriptor(unittest.TestCase):
     def test_size_of_the_paper(self):
         with torch.device("meta"):
-            descriptor = PatchDescriptor((256, 512, 1024))
+            descriptor = PatchDescriptor((256, 512, 1024), None)
         self.assertEqual(tuple(descriptor.projection.weight.shape), (448, 1794, 1, 1))
 
     def test_hand_computed_coordinates(self):
@@ -38,7 +39,7 @@ class TestPatchDescriptor(unittest.TestCase):
         channels = (24, 40, 112)
         maps = [torch.randn(2, c, 16 // 2**i, 24 // 2**i) for i, c in enumerate(channels)]
         for pool_size in (1, 3):
-            descriptor = PatchDescriptor(channels, pool_size=pool_size)
+            descriptor = PatchDescriptor(channels, None, pool_size=pool_size)
             pooled = [F.avg_pool2d(m, pool_size, 1, pool_size // 2) for m in maps]
             large = [F.interpolate(m, size=(16, 24), mode="bilinear", align_corners=False) for m in pooled]
             rows, columns = torch.meshgrid(torch.linspace(-1, 1, 16), torch.linspace(-1, 1, 24), indexing="ij")
