@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from bundle.data.calibration_checks import check_anomaly_calibration, parse_calibration
 from bundle.data.files import atomic_path, file_sha256
 from bundle.functional.conformal import conformal_threshold
 
@@ -43,13 +44,13 @@ def write_calibration(
         what was written.
 
     Raises:
-        ValueError: When there is no score or the rate is out of range.
+        ValueError: When there is no score, a score or the heat is not finite, or the rate is out of range.
     """
     threshold = conformal_threshold(torch.tensor(list(scores), dtype=torch.float64), false_alarm_rate)
     if math.isinf(threshold):
         logger.warning(
-            "%d held-back normals cannot promise a false-alarm rate of %g (the least is %g): no image is called "
-            "abnormal. Hold back more normals or accept a higher rate.",
+            "%d held-back normals cannot promise a false-alarm rate of %g (the least is %g): images get no "
+            "verdict. Hold back more normals or accept a higher rate.",
             len(scores),
             false_alarm_rate,
             1 / (len(scores) + 1),
@@ -61,6 +62,7 @@ def write_calibration(
         "heat_low": heat_low,
         "scores": sorted(map(float, scores)),
     }
+    check_anomaly_calibration(content, Path(path).name)
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=2))
     return content
@@ -78,20 +80,14 @@ def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dic
         ``scores``, ``threshold`` (infinity where none can be promised), ``false_alarm_rate``, ``heat_low``.
 
     Raises:
-        ValueError: When the file is malformed or belongs to other weights.
+        ValueError: When the file is malformed, a part of it is missing, not finite or out of range, or it belongs to
+            other weights.
     """
     source = Path(path)
     if not source.is_file():
         logger.warning("no calibration '%s': scores come without p-values and verdicts", source.name)
         return None
-    try:
-        content = json.loads(source.read_text())
-        content["threshold"] = math.inf if content["threshold"] is None else float(content["threshold"])
-        known = content["weights_sha256"]
-        if not content["scores"]:
-            raise KeyError("scores")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{source.name}' is no calibration: {error}.") from None
-    if weights_sha256 not in (None, known):
+    content = check_anomaly_calibration(parse_calibration(source.read_bytes(), source.name), source.name)
+    if weights_sha256 not in (None, content["weights_sha256"]):
         raise ValueError(f"'{source.name}' belongs to other weights than those in use; calibrate again.")
     return content

@@ -8,7 +8,9 @@ import math
 
 import torch
 
-__all__ = ["conformal_p_values", "conformal_threshold"]
+from bundle.functional.rules import number_in
+
+__all__ = ["conformal_p_values", "conformal_threshold", "promised_threshold"]
 
 
 def conformal_p_values(scores: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
@@ -28,14 +30,16 @@ def conformal_p_values(scores: torch.Tensor, calibration: torch.Tensor) -> torch
         p-values in ``[1 / (n + 1), 1]``, shape of ``scores``, float64.
 
     Raises:
-        ValueError: When there is no calibration score.
+        ValueError: When there is no calibration score, or a score is not finite: NaN would be sorted behind all others
+            and get the smallest p-value, infinity is no distance.
 
     Example:
         >>> conformal_p_values(torch.tensor([0.0, 2.5, 9.0]), torch.tensor([1.0, 2.0, 3.0]))
         tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
-    if calibration.numel() == 0:
-        raise ValueError("calibration must hold at least one score, got none.")
+    _check(calibration)
+    if not scores.isfinite().all():
+        raise ValueError(f"scores must be finite, {int((~scores.isfinite()).sum())} of {scores.numel()} are not.")
     ordered = calibration.double().flatten().sort().values
     below = torch.searchsorted(ordered, scores.double().contiguous())  # how many are smaller than the score
     return (1 + ordered.numel() - below).double() / (ordered.numel() + 1)
@@ -56,18 +60,54 @@ def conformal_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> f
         no such rate.
 
     Raises:
-        ValueError: When the rate is not in (0, 1) or there is no calibration score.
+        ValueError: When the rate is not in (0, 1), there is no calibration score, or one is not finite.
 
     Example:
         >>> conformal_threshold(torch.arange(1.0, 20.0), 0.1)
         18.0
     """
-    if not 0 < false_alarm_rate < 1:
-        raise ValueError(f"false_alarm_rate must be in (0, 1), got {false_alarm_rate}.")
+    number_in("false_alarm_rate", false_alarm_rate, 0, 1, without_low=True, without_high=True)
+    _check(calibration)
     n = calibration.numel()
-    if n == 0:
-        raise ValueError("calibration must hold at least one score, got none.")
     allowed = math.floor(false_alarm_rate * (n + 1) + 1e-9) - 1  # calibration scores that may lie above
     if allowed < 0:
         return math.inf
     return float(calibration.detach().double().flatten().sort(descending=True).values[allowed])
+
+
+def promised_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> float:
+    """
+    Return :py:func:`conformal_threshold` for a rate that was wished for, or say why there is none.
+
+    Args:
+        calibration: scores of held-back normal images, shape ``(n,)``.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+
+    Returns:
+        the threshold in score units, finite.
+
+    Raises:
+        ValueError: When the rate is not in (0, 1), there is no calibration score, one is not finite, or there are too
+            few of them for the rate.
+
+    Example:
+        >>> promised_threshold(torch.arange(1.0, 20.0), 0.01)
+        Traceback (most recent call last):
+        ValueError: false_alarm_rate must be at least 0.05, the least that 19 normals can promise, got 0.01.
+    """
+    threshold = conformal_threshold(calibration, false_alarm_rate)
+    if math.isinf(threshold):
+        n = calibration.numel()
+        raise ValueError(
+            f"false_alarm_rate must be at least {1 / (n + 1):.3g}, the least that {n} normals can promise, "
+            f"got {false_alarm_rate:g}."
+        )
+    return threshold
+
+
+def _check(calibration: torch.Tensor) -> None:
+    if calibration.numel() == 0:
+        raise ValueError("calibration must hold at least one score, got none.")
+    if not calibration.isfinite().all():
+        unfit = int((~calibration.isfinite()).sum())
+        raise ValueError(f"calibration must hold finite scores, {unfit} of {calibration.numel()} are not.")

@@ -50,7 +50,7 @@ class TestCalibration(unittest.TestCase):
             read_calibration(self.path, file_sha256(self.weights))
 
     def test_malformed(self):
-        good = {"threshold": 1, "scores": [1], "weights_sha256": "", "false_alarm_rate": 0.1, "heat_low": 0}
+        good = {"threshold": 1, "scores": [1], "weights_sha256": "ab" * 32, "false_alarm_rate": 0.5, "heat_low": 0}
         for text in ("{", "[]", "{}", json.dumps({**good, "scores": []}), json.dumps({**good, "threshold": "high"})):
             self.path.write_text(text)
             with self.assertRaisesRegex(ValueError, "'calibration.json' is no calibration"):

@@ -7,7 +7,7 @@ import unittest
 
 import torch
 
-from bundle.functional.conformal import conformal_p_values, conformal_threshold
+from bundle.functional.conformal import conformal_p_values, conformal_threshold, promised_threshold
 
 
 class TestConformalPValues(unittest.TestCase):
@@ -28,6 +28,13 @@ class TestConformalPValues(unittest.TestCase):
         p = torch.stack([conformal_p_values(values[i], values[torch.arange(41) != i]) for i in range(41)])
         for level in (0.05, 0.1, 0.3, 0.9):
             self.assertLessEqual((p <= level).double().mean().item(), level)
+
+    def test_a_score_that_is_none_has_no_p_value(self):
+        for value in (math.nan, math.inf):
+            with self.assertRaisesRegex(ValueError, "scores must be finite, 1 of 2 are not"):
+                conformal_p_values(torch.tensor([0.0, value]), torch.arange(3.0))
+            with self.assertRaisesRegex(ValueError, "calibration must hold finite scores, 1 of 2 are not"):
+                conformal_p_values(torch.zeros(1), torch.tensor([0.0, value]))
 
     def test_no_calibration_score(self):
         with self.assertRaisesRegex(ValueError, "at least one score, got none"):
@@ -53,8 +60,13 @@ class TestConformalThreshold(unittest.TestCase):
         self.assertEqual(conformal_threshold(torch.arange(8.0), 0.1), math.inf)
         self.assertEqual(conformal_threshold(torch.arange(9.0), 0.1), 8.0)
 
+    def test_a_wished_rate_is_promised_or_refused(self):
+        self.assertEqual(promised_threshold(torch.arange(9.0), 0.1), 8.0)
+        with self.assertRaisesRegex(ValueError, "at least 0.111, the least that 8 normals can promise, got 0.1"):
+            promised_threshold(torch.arange(8.0), 0.1)
+
     def test_rejects_bad_arguments(self):
-        for rate in (0.0, 1.0, math.nan):
+        for rate in (0.0, 1.0, math.nan, True, "0.1"):
             with self.assertRaisesRegex(ValueError, r"false_alarm_rate must be in \(0, 1\), got"):
                 conformal_threshold(torch.zeros(3), rate)
         with self.assertRaisesRegex(ValueError, "at least one score, got none"):
