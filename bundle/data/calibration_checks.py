@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def _ascending(name: str, values: Any, descending: bool = False) -> list[float]:
         if not is_number(value):
             raise ValueError(f"{name} must be finite numbers, got {shown(value)} among them.")
     way = values[::-1] if descending else values
-    for low, high in zip(way, way[1:], strict=False):
+    for low, high in pairwise(way):
         if low > high:
             order = "fall" if descending else "ascend"
             raise ValueError(f"{name} must {order}, got {shown(high)} beside {shown(low)}.")

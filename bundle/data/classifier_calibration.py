@@ -65,8 +65,8 @@ def read_classifier_calibration(
         classes: names of the classes in use.
 
     Returns:
-        ``temperature``, ``thresholds`` by class (``None`` for a class without one), ``roc`` by class (empty where it was
-        not kept) and ``weights_sha256``.
+        ``temperature``, ``thresholds`` by class (``None`` for a class without one), ``roc`` by class (empty where it
+        was not kept) and ``weights_sha256``.
 
     Raises:
         ValueError: When the file is malformed, a part of it is missing, not finite or out of range, or it belongs to
