@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bundle.functional.rules import number_in, whole_number
 from bundle.metrics.classification import class_aurocs
+from bundle.metrics.finite import check_finite
 
 __all__ = ["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"]
 
@@ -36,7 +39,15 @@ def bootstrap_interval(
 
     Returns:
         lower and upper end.
+
+    Raises:
+        ValueError: When a label or a score cannot be computed with, or ``samples`` or ``level`` is out of range.
     """
+    whole_number("samples", samples)
+    number_in("level", level, 0, 1, without_low=True, without_high=True)
+    check_finite("scores", scores)
+    if set(np.unique(labels)) != {0, 1}:
+        raise ValueError(f"labels must be 0 and 1, both present, got {sorted(set(np.unique(labels).tolist()))}.")
     generator = np.random.default_rng(seed)
     groups = [np.flatnonzero(labels == value) for value in (0, 1)]
     values = []
@@ -48,7 +59,11 @@ def bootstrap_interval(
 
 
 def compute_anomaly_metrics(
-    labels: Sequence[int], scores: Sequence[float], threshold: float | None = None, seed: int = 0
+    labels: Sequence[int],
+    scores: Sequence[float],
+    threshold: float | None = None,
+    seed: int = 0,
+    images: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
     """
     Return AUROC and average precision with 95 % intervals, and sensitivity and specificity at a given threshold.
@@ -58,6 +73,7 @@ def compute_anomaly_metrics(
         scores: larger is more abnormal, length ``N``.
         threshold: images with a larger score are called abnormal; it must come from other images than these.
         seed: of the bootstrap.
+        images: name of every image, for messages.
 
     Returns:
         ``normal`` and ``abnormal`` (counts) and what can be computed of ``auroc`` and ``average_precision`` (each the
@@ -65,15 +81,17 @@ def compute_anomaly_metrics(
         missing.
 
     Raises:
-        ValueError: When the lengths differ, a label is not 0 or 1, or a score is not finite.
+        ValueError: When the lengths differ, a label is not 0 or 1, or a score or the threshold is not finite.
     """
-    y, s = np.asarray(labels, dtype=int), np.asarray(scores, dtype=float)
+    y, s = np.asarray(labels), np.asarray(scores, dtype=float)
     if y.shape != s.shape:
         raise ValueError(f"labels and scores must have one length, got {len(y)} and {len(s)}.")
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {sorted(set(y.tolist()))}.")
-    if not np.isfinite(s).all():
-        raise ValueError(f"scores must be finite, {int((~np.isfinite(s)).sum())} of {len(s)} are not.")
+    y = y.astype(int)
+    check_finite("scores", s, images)
+    if threshold is not None:
+        number_in("threshold", float(threshold), -math.inf)
     metrics: dict[str, Any] = {"normal": int((y == 0).sum()), "abnormal": int((y == 1).sum())}
     if metrics["normal"] and metrics["abnormal"]:
         auroc = bootstrap_interval(y, s, _fast_auroc, seed=seed)
@@ -105,9 +123,14 @@ def summarize_anomaly(results: Sequence[Any], threshold: float | None = None) ->
     Args:
         results: objects with ``label`` and ``anomaly_score``.
         threshold: saved with the model; infinity and ``None`` mean no verdicts.
+
+    Raises:
+        ValueError: When a labelled image has no score or one that is not finite, or the threshold is NaN.
     """
     known = [r for r in results if r.label is not None]
     if not known:
         return {}
-    usable = threshold if threshold is not None and np.isfinite(threshold) else None
-    return compute_anomaly_metrics([r.label for r in known], [r.anomaly_score for r in known], usable)
+    usable = threshold if threshold is not None and threshold != math.inf else None
+    scores = [math.nan if r.anomaly_score is None else r.anomaly_score for r in known]
+    names = [getattr(r, "key", number) for number, r in enumerate(known)]
+    return compute_anomaly_metrics([r.label for r in known], scores, usable, images=names)

@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.metrics.calibration import calibration_binning
 from scipy.optimize import minimize_scalar
+
+from bundle.functional.rules import whole_number
+from bundle.metrics.finite import check_finite, check_probabilities, check_targets
 
 __all__ = ["expected_calibration_error", "fit_temperature", "reliability_bins"]
 
@@ -26,7 +31,14 @@ def reliability_bins(
 
     Returns:
         three arrays of shape ``(num_bins,)``; NaN and NaN and 0 for an empty bin.
+
+    Raises:
+        ValueError: When there is no image, a probability is not in [0, 1], or a target not 0 or 1.
     """
+    whole_number("num_bins", num_bins)
+    check_probabilities(probabilities, targets)
+    if not len(probabilities):
+        raise ValueError("reliability needs one image at least, got none.")
     p, y = (torch.as_tensor(np.asarray(v, dtype=np.float64)).view(1, 1, -1) for v in (probabilities, targets))
     mean, share, count = (v[0, 0].numpy() for v in calibration_binning(p, y, num_bins))
     return mean, share, count
@@ -46,12 +58,21 @@ def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n
 
     Returns:
         the error, 0..1.
+
+    Raises:
+        ValueError: When there is no image, a probability is not in [0, 1], or a target not 0 or 1.
     """
     mean, share, count = reliability_bins(probabilities, targets, num_bins)
-    return float(np.nansum(np.abs(mean - share) * count) / count.sum())
+    return float(np.nansum(np.abs(mean - share) * count) / count.sum())  # NaN stands for an empty bin only
 
 
-def fit_temperature(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool) -> float:
+def fit_temperature(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    exclusive: bool,
+    images: Sequence[Hashable] | None = None,
+    classes: Sequence[str] | None = None,
+) -> float:
     """
     Return the temperature whose division of the logits makes the targets most likely.
 
@@ -62,10 +83,19 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool
         logits: of validation images, shape ``(N, K)``.
         targets: zeros and ones, shape ``(N, K)``.
         exclusive: softmax over the classes, where exactly one holds; otherwise a sigmoid for each.
+        images: name of every image, for messages.
+        classes: name of every class, for messages.
 
     Returns:
         the temperature, between 0.05 and 20.
+
+    Raises:
+        ValueError: When there is no image, a logit is not finite, or a target not 0 or 1.
     """
+    if not len(logits):
+        raise ValueError("a temperature needs one image at least, got none.")
+    check_finite("logits", logits.numpy(), images, classes)
+    check_targets(targets.numpy(), images)
     logits, outcomes = logits.double(), targets.shape[1] if exclusive else 2
     soft = (targets.double() * len(targets) + 1) / (len(targets) + outcomes)
 

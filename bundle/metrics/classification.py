@@ -13,7 +13,9 @@ from monai.metrics import CumulativeIterationMetric
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 
+from bundle.functional.rules import class_names, number_in, whole_number
 from bundle.metrics.calibration import expected_calibration_error
+from bundle.metrics.finite import check_finite, check_probabilities, check_targets
 from bundle.metrics.operating_points import compute_operating_point
 
 __all__ = ["MeanAUROC", "class_aurocs", "compute_classification_metrics", "patient_bootstrap"]
@@ -30,8 +32,13 @@ def class_aurocs(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: zeros and ones, shape ``(N, K)``.
 
     Returns:
-        areas of shape ``(K,)``; NaN for a class without positives or without negatives.
+        areas of shape ``(K,)``; NaN for a class without positives or without negatives, and for nothing else.
+
+    Raises:
+        ValueError: When a score is not a number: it would be ranked above all others.
     """
+    if np.isnan(probabilities).any():
+        check_finite("scores", probabilities)
     positive = targets.sum(axis=0)
     negative = len(targets) - positive
     ranks = (rankdata(probabilities, axis=0) * targets).sum(axis=0)
@@ -44,8 +51,15 @@ class MeanAUROC(CumulativeIterationMetric):
     Mean of the classes' areas, for the choice of the best epoch.
 
     MONAI's ``ROCAUCMetric`` is not a number as soon as one class is absent from the validation images; here such a
-    class has no part in the mean, and without any class the mean is 0.
+    class has no part in the mean. Without any class there is no mean, and no best epoch.
+
+    Args:
+        classes: names, for messages; ``None`` for their numbers.
     """
+
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.classes = None if classes is None else class_names(classes)
 
     def _compute_tensor(  # type: ignore[override]
         self, y_pred: torch.Tensor, y: torch.Tensor
@@ -53,10 +67,25 @@ class MeanAUROC(CumulativeIterationMetric):
         return y_pred, y
 
     def aggregate(self) -> float:
-        """Return the mean over all that was added: scores and targets of shape ``(B, K)``."""
-        y_pred, y = self.get_buffer()
-        areas = class_aurocs(y_pred.float().cpu().numpy(), y.cpu().numpy() > 0.5)
-        return float(np.nanmean(areas)) if not np.isnan(areas).all() else 0.0
+        """
+        Return the mean over all that was added: scores and targets of shape ``(B, K)``, or ``(B,)`` for one class.
+
+        Raises:
+            ValueError: When a score is not finite, as after a training that diverged, a target is not 0 or 1, or no
+                class has both positive and negative images.
+        """
+        y_pred, y = (torch.as_tensor(v).float().cpu().numpy() for v in self.get_buffer())
+        y_pred, y = y_pred.reshape(len(y_pred), -1), y.reshape(len(y), -1)
+        check_finite("scores of the validation images", y_pred, classes=self.classes)
+        check_targets(y)
+        areas = class_aurocs(y_pred, y)
+        if np.isnan(areas).all():
+            names = [f"class {k}" for k in range(len(areas))] if self.classes is None else list(self.classes)
+            raise ValueError(
+                "the validation images must have positives and negatives of one class at least, or there is no AUROC "
+                f"to choose the best network by; {', '.join(names)} have only one kind in {len(y)} images."
+            )
+        return float(np.nanmean(areas))
 
 
 def patient_bootstrap(
@@ -78,7 +107,14 @@ def patient_bootstrap(
 
     Returns:
         lower and upper ends, shape ``(2, M)``; NaN where no sample was defined.
+
+    Raises:
+        ValueError: When there is no image, or ``num_samples`` or ``level`` is out of range.
     """
+    whole_number("num_samples", num_samples)
+    number_in("level", level, 0, 1, without_low=True, without_high=True)
+    if not len(patients):
+        raise ValueError("a bootstrap needs one image at least, got none.")
     generator = np.random.default_rng(seed)
     codes = np.unique([str(p) for p in patients], return_inverse=True)[1]
     images = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
@@ -98,8 +134,9 @@ def compute_classification_metrics(
     targets: np.ndarray,
     classes: Sequence[str],
     patients: Sequence[Hashable] | None = None,
-    thresholds: Sequence[float] | None = None,
+    thresholds: Sequence[float | None] | None = None,
     num_samples: int = 1000,
+    images: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
     """
     Return the figures of every class and their means.
@@ -109,51 +146,60 @@ def compute_classification_metrics(
         targets: zeros and ones, shape ``(N, K)``.
         classes: names, length ``K``.
         patients: patient of every image, for the bootstrap; ``None`` counts every image as one.
-        thresholds: operating point of every class, chosen on other images; ``None`` for none.
+        thresholds: operating point of every class, chosen on other images, ``None`` for a class without one; ``None``
+            for none at all.
         num_samples: bootstrap samples for the 95 % intervals.
+        images: name of every image, for messages.
 
     Returns:
-        ``images``, ``mean_auroc``, ``mean_auroc_interval``, ``mean_average_precision``, ``mean_calibration_error``, and
-        ``classes``: for every name ``positives``, ``auroc``, ``auroc_interval``, ``average_precision``,
-        ``calibration_error`` and what :py:func:`compute_operating_point` returns. Classes without positives or without
-        negatives have no AUROC and no part in the means.
+        ``images``, ``classes`` and what can be computed of ``mean_auroc``, ``mean_auroc_interval``,
+        ``mean_average_precision``; ``mean_over``, the classes that these means are over, and
+        ``mean_calibration_error``, over all. ``classes`` holds for every name ``positives``, ``auroc``,
+        ``auroc_interval``, ``average_precision``, ``calibration_error`` and what
+        :py:func:`compute_operating_point` returns. A class without positives or without negatives has no AUROC and no
+        average precision, its ``note`` says so, and it is not in ``mean_over``. The interval of the mean is over the
+        bootstrap samples in which every class of ``mean_over`` has both.
 
     Raises:
-        ValueError: When the shapes differ or a probability is not in [0, 1].
+        ValueError: When the shapes differ, a probability is not finite or not in [0, 1], or a target not 0 or 1.
     """
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(targets).astype(int)
-    if p.shape != y.shape or p.ndim != 2 or p.shape[1] != len(classes):
-        raise ValueError(f"probabilities and targets must have shape (N, {len(classes)}), got {p.shape} and {y.shape}.")
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("probabilities must be in [0, 1], some are not.")
+    names = class_names(list(classes))
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(targets)
+    if p.shape != y.shape or p.ndim != 2 or p.shape[1] != len(names):
+        raise ValueError(f"probabilities and targets must have shape (N, {len(names)}), got {p.shape} and {y.shape}.")
+    if not len(p):
+        raise ValueError("figures need one image at least, got none.")
+    check_probabilities(p, y, images, names)
+    y = y.astype(int)
     areas = class_aurocs(p, y)
+    defined = ~np.isnan(areas)
 
     def statistic(index: np.ndarray) -> np.ndarray:
         values = class_aurocs(p[index], y[index])
-        known = values[~np.isnan(values)]
-        return np.append(values, known.mean() if len(known) else np.nan)
+        # a mean over other classes than those of the figure would be another figure
+        return np.append(values, values[defined].mean() if defined.any() else np.nan)
 
     ends = patient_bootstrap(statistic, range(len(p)) if patients is None else patients, num_samples)
     table: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(classes):
+    for k, name in enumerate(names):
         row: dict[str, Any] = {"positives": int(y[:, k].sum())}
-        if not np.isnan(areas[k]):
+        if defined[k]:
             row["auroc"], row["auroc_interval"] = float(areas[k]), ends[:, k].tolist()
             row["average_precision"] = float(average_precision_score(y[:, k], p[:, k]))
+        else:
+            row["note"] = "no AUROC: no image has it" if not row["positives"] else "no AUROC: every image has it"
         row["calibration_error"] = expected_calibration_error(p[:, k], y[:, k])
-        if thresholds is not None:
-            row |= compute_operating_point(p[:, k], y[:, k], thresholds[k])
+        if thresholds is not None and thresholds[k] is not None:
+            row |= compute_operating_point(p[:, k], y[:, k], float(thresholds[k]))  # type: ignore[arg-type]
         table[name] = row
-
-    def mean(figure: str) -> float:
-        values = [row[figure] for row in table.values() if figure in row]
-        return float(np.mean(values)) if values else float("nan")
-
-    return {
-        "images": len(p),
-        "mean_auroc": mean("auroc"),
-        "mean_auroc_interval": ends[:, -1].tolist(),
-        "mean_average_precision": mean("average_precision"),
-        "mean_calibration_error": mean("calibration_error"),
-        "classes": table,
-    }
+    metrics: dict[str, Any] = {"images": len(p)}
+    if defined.any():
+        metrics["mean_auroc"] = float(areas[defined].mean())
+        if not np.isnan(ends[:, -1]).any():
+            metrics["mean_auroc_interval"] = ends[:, -1].tolist()
+        precisions = [row["average_precision"] for row in table.values() if "average_precision" in row]
+        metrics["mean_average_precision"] = float(np.mean(precisions))
+    metrics["mean_over"] = [name for name, known in zip(names, defined, strict=True) if known]
+    metrics["mean_calibration_error"] = float(np.mean([row["calibration_error"] for row in table.values()]))
+    metrics["classes"] = table
+    return metrics

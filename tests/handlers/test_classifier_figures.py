@@ -13,6 +13,7 @@ from torch import nn
 
 from bundle.data.classifier_calibration import read_classifier_calibration
 from bundle.data.files import file_sha256
+from bundle.functional.erasure import erased_logits
 from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierFigures
 
 CLASSES = ["edema", "mass"]
@@ -32,6 +33,14 @@ def _loader(count: int, seed: int) -> DataLoader:
         {"image": (3 * logits[i]).view(2, 1, 1), "label": labels[i], "patient": f"p{i // 2}"} for i in range(count)
     ]
     return DataLoader(Dataset(items), batch_size=32)
+
+
+def _of(logits: list[list[float]], labels: list[list[int]]) -> DataLoader:
+    items = [
+        {"image": torch.tensor(x).view(2, 1, 1), "label": torch.tensor(y), "key": f"film {i}"}
+        for i, (x, y) in enumerate(zip(logits, labels, strict=True))
+    ]
+    return DataLoader(Dataset(items), batch_size=3)
 
 
 def _run(loader: DataLoader, handler) -> None:
@@ -64,6 +73,67 @@ class TestClassifierFigures(unittest.TestCase):
         figures = ClassifierFigures(CLASSES, num_samples=5)
         _run(_loader(64, 0), figures)
         self.assertNotIn("threshold", figures.summarize()["Findings"]["mass"])
+
+    def test_classes_without_positives_or_with_too_few_get_no_operating_point(self):
+        # 'mass' is never positive; 4 positives of 'edema' can promise a sensitivity of 0.8 and no more
+        loader = _of([[i / 4, -1.0] for i in range(8)], [[int(i > 3), 0] for i in range(8)])
+        with self.assertLogs("bundle.handlers.classifier_figures", "WARNING") as logs:
+            _run(loader, ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity=0.9))
+        content = read_classifier_calibration(self.path, None, CLASSES)
+        self.assertEqual(content["thresholds"], {"edema": None, "mass": None})
+        self.assertIn("for 'edema': sensitivity must be at most 0.8, the most that 4 positive", logs.output[0])
+        self.assertIn("for 'mass': 0 of 8 validation images are positive", logs.output[1])
+        self.assertEqual((content["roc"]["edema"]["positives"], content["roc"]["mass"]), (4, None))
+        figures = ClassifierFigures(CLASSES, calibration=content, num_samples=50)
+        _run(loader, figures)
+        report = figures.summarize()
+        self.assertEqual((report["mean AUROC"][0], report["means are over"]), (1.0, "edema"))
+        self.assertEqual(report["Findings"]["mass"]["note"], "no AUROC: no image has it")
+        self.assertNotIn("sensitivity", report["Findings"]["edema"])
+
+    def test_no_class_with_both_kinds_has_no_mean(self):
+        figures = ClassifierFigures(CLASSES, num_samples=5)
+        _run(_of([[0.0, 1.0]] * 4, [[0, 1]] * 4), figures)
+        report = figures.summarize()
+        self.assertNotIn("mean AUROC", report)
+        self.assertEqual(report["means are over"], "no class: none has positives and negatives")
+
+    def test_an_image_without_a_score_is_named(self):
+        loader = _of([[0.0, 1.0], [1.0, float("nan")], [2.0, 0.0], [3.0, 0.5]], [[0, 1], [1, 0], [1, 1], [0, 0]])
+        rule = "logits must be finite, 1 of 8 are not, first: nan for image 'film 1', class 'mass'"
+        with self.assertLogs(level="ERROR"), self.assertRaisesRegex(ValueError, rule):
+            _run(loader, ClassifierCalibrator(self.path, self.weights, CLASSES))
+        self.assertFalse(self.path.exists())
+        figures = ClassifierFigures(CLASSES, num_samples=5)
+        _run(loader, figures)
+        for compute in (figures.summarize, figures.figures):
+            with self.assertRaisesRegex(ValueError, rule):
+                compute()
+
+    def test_maps_are_made_logits_of(self):
+        # the mean of a class activation map is its logit
+        items = [
+            {"image": torch.full((2, 3, 3), 0.0) + torch.tensor([i - 3.0, 3.0 - i]).view(2, 1, 1), "label": label}
+            for i, label in enumerate(torch.tensor([[0, 1]] * 4 + [[1, 0]] * 4))
+        ]
+        handler = ClassifierCalibrator(self.path, self.weights, CLASSES, logits=erased_logits)
+        SupervisedEvaluator(
+            torch.device("cpu"), DataLoader(Dataset(items), batch_size=5), nn.Identity(), val_handlers=[handler]
+        ).run()
+        content = read_classifier_calibration(self.path, None, CLASSES)
+        # logits 0 and 1 lie next to each other on both sides of the border
+        border = (torch.tensor([0.0, 1.0]) / content["temperature"]).sigmoid().mean().item()
+        self.assertAlmostEqual(content["thresholds"]["edema"], border, places=6)
+
+    def test_settings(self):
+        with self.assertRaisesRegex(ValueError, r"sensitivity must be in \(0, 1\), got '0.9'"):
+            ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity="0.9")
+        with self.assertRaisesRegex(ValueError, "exclusive must be True or False, got 'false'"):
+            ClassifierFigures(CLASSES, exclusive="false")
+        with self.assertRaisesRegex(ValueError, "classes must all be different, got 'a' twice"):
+            ClassifierFigures(["a", "a"])
+        with self.assertRaisesRegex(ValueError, "num_samples must be at least 1, a whole number, got 0"):
+            ClassifierFigures(CLASSES, num_samples=0)
 
     def test_patients_are_kept_together(self):
         figures = ClassifierFigures(CLASSES, num_samples=5)

@@ -54,8 +54,12 @@ class TestComputeAnomalyMetrics(QuickTestCase):
             compute_anomaly_metrics([0, 1], [1])
         with self.assertRaisesRegex(ValueError, r"labels must be 0 or 1, got \[0, 2\]"):
             compute_anomaly_metrics([0, 2], [1, 2])
-        with self.assertRaisesRegex(ValueError, "scores must be finite, 1 of 2 are not"):
-            compute_anomaly_metrics([0, 1], [1, math.nan])
+        with self.assertRaisesRegex(ValueError, "scores must be finite, 1 of 2 are not, first: nan for image 'b'"):
+            compute_anomaly_metrics([0, 1], [1, math.nan], images=["a", "b"])
+        with self.assertRaisesRegex(ValueError, r"labels must be 0 or 1, got \[0.0, nan\]"):
+            compute_anomaly_metrics([0, math.nan], [1, 2])
+        with self.assertRaisesRegex(ValueError, "threshold must be a finite number, got nan"):
+            compute_anomaly_metrics([0, 1], [1, 2], threshold=math.nan)
 
 
 class TestBootstrapInterval(unittest.TestCase):
@@ -68,8 +72,28 @@ class TestBootstrapInterval(unittest.TestCase):
         narrow = bootstrap_interval(labels, scores, roc_auc_score, 50, level=0.5, seed=3)
         self.assertTrue(first[0] <= narrow[0] <= narrow[1] <= first[1])
 
+    def test_rejects_bad_input(self):
+        labels, scores = np.array([0, 1]), np.array([0.0, 1.0])
+        with self.assertRaisesRegex(ValueError, "scores must be finite"):
+            bootstrap_interval(labels, scores * np.nan, roc_auc_score)
+        with self.assertRaisesRegex(ValueError, r"labels must be 0 and 1, both present, got \[0\]"):
+            bootstrap_interval(labels * 0, scores, roc_auc_score)
+        with self.assertRaisesRegex(ValueError, "samples must be at least 1"):
+            bootstrap_interval(labels, scores, roc_auc_score, samples=0)
+        with self.assertRaisesRegex(ValueError, r"level must be in \(0, 1\), got nan"):
+            bootstrap_interval(labels, scores, roc_auc_score, level=math.nan)
+
 
 class TestSummarizeAnomaly(QuickTestCase):
+    def test_an_image_without_a_score_is_named(self):
+        for score in (None, math.nan, math.inf):
+            results = [SimpleNamespace(key=k, label=x, anomaly_score=s) for k, x, s in (("a", 0, 1.0), ("b", 1, score))]
+            with self.assertRaisesRegex(ValueError, "scores must be finite, 1 of 2 are not, first: .* for image 'b'"):
+                summarize_anomaly(results)
+        results[1].anomaly_score = 2.0
+        with self.assertRaisesRegex(ValueError, "threshold must be a finite number, got nan"):
+            summarize_anomaly(results, math.nan)
+
     def test_only_labelled_results_count(self):
         results = [SimpleNamespace(label=x, anomaly_score=s) for x, s in ((0, 1.0), (None, 9.0), (1, 2.0))]
         self.assertEqual(summarize_anomaly(results)["auroc"][0], 1)

@@ -26,8 +26,27 @@ class TestCalibrationError(unittest.TestCase):
         self.assertAlmostEqual(float(np.nansum(mean * count) / 50), p.mean())
         np.testing.assert_array_equal(share[[0, 4]], [0, 1])
 
+    def test_what_is_no_number_is_refused(self):
+        # MONAI's bins count an image without a probability in none of them, so the error looked smaller
+        for compute in (reliability_bins, expected_calibration_error):
+            with self.assertRaisesRegex(ValueError, "probabilities must be finite, 1 of 2 are not"):
+                compute(np.array([np.nan, 0.5]), np.array([0, 1]))
+            with self.assertRaisesRegex(ValueError, "one image at least, got none"):
+                compute(np.zeros(0), np.zeros(0))
+            with self.assertRaisesRegex(ValueError, "num_bins must be at least 1"):
+                compute(np.array([0.2, 0.5]), np.array([0, 1]), 0)
+
 
 class TestFitTemperature(unittest.TestCase):
+    def test_what_is_no_number_is_refused(self):
+        logits, targets = torch.tensor([[1.0], [float("inf")]]), torch.tensor([[1], [0]])
+        with self.assertRaisesRegex(ValueError, "logits must be finite, 1 of 2 are not, first: inf for image 'b', c"):
+            fit_temperature(logits, targets, exclusive=False, images=["a", "b"], classes=["Mass"])
+        with self.assertRaisesRegex(ValueError, "targets must be 0 or 1, got nan for image 0"):
+            fit_temperature(torch.zeros(1, 1), torch.full((1, 1), float("nan")), exclusive=False)
+        with self.assertRaisesRegex(ValueError, "one image at least, got none"):
+            fit_temperature(torch.zeros(0, 1), torch.zeros(0, 1), exclusive=False)
+
     def test_finds_the_factor_that_made_logits_overconfident(self):
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(4000, 3, generator=generator)

@@ -26,6 +26,11 @@ class TestClassAurocs(unittest.TestCase):
             class_aurocs(SCORES, TARGETS), [roc_auc_score(TARGETS[:, k], SCORES[:, k]) for k in range(3)]
         )
 
+    def test_what_is_no_number_is_refused(self):
+        # ranks put NaN above all others: a positive without a score was the best
+        with self.assertRaisesRegex(ValueError, "scores must be finite, 1 of 4 are not, first: nan for image 1"):
+            class_aurocs(np.array([[0.9], [np.nan], [0.5], [0.4]]), np.array([[1], [1], [0], [0]]))
+
     def test_absent_class_is_nan(self):
         self.assertTrue(np.isnan(class_aurocs(SCORES, TARGETS * [1, 1, 0])[2]))
 
@@ -41,9 +46,27 @@ class TestMeanAUROC(unittest.TestCase):
         )
 
     def test_no_class_at_all(self):
-        metric = MeanAUROC()
+        # a mean of 0 was no better than that of the untrained network, which was then kept as the best
+        metric = MeanAUROC(["a", "b"])
         metric(torch.rand(3, 2), torch.zeros(3, 2))
-        self.assertEqual(metric.aggregate(), 0.0)
+        with self.assertRaisesRegex(ValueError, "no AUROC to choose the best network by; a, b have only one kind in 3"):
+            metric.aggregate()
+
+    def test_a_network_that_diverged(self):
+        metric = MeanAUROC(["a", "b"])
+        metric(torch.tensor([[0.0, 1.0], [2.0, float("nan")]]), torch.tensor([[0, 1], [1, 0]]))
+        with self.assertRaisesRegex(ValueError, "must be finite, 1 of 4 are not, first: nan for image 1, class 'b'"):
+            metric.aggregate()
+        metric.reset()
+        metric(torch.rand(2, 2), torch.tensor([[0, 1], [1, float("nan")]]))
+        with self.assertRaisesRegex(ValueError, "targets must be 0 or 1, got nan for image 1"):
+            metric.aggregate()
+
+    def test_one_score_an_image(self):
+        # 0.9 and 0.4 against 0.5 and 0.4, as above
+        metric = MeanAUROC()
+        metric([torch.tensor(v) for v in (0.9, 0.4, 0.5, 0.4)], [torch.tensor(v) for v in (1, 1, 0, 0)])
+        self.assertAlmostEqual(metric.aggregate(), 2.5 / 4)
 
 
 class TestPatientBootstrap(unittest.TestCase):
@@ -74,6 +97,8 @@ class TestComputeClassificationMetrics(unittest.TestCase):
         areas = [metrics["classes"][c]["auroc"] for c in "ab"]
         self.assertAlmostEqual(metrics["mean_auroc"], np.mean(areas))
         self.assertNotIn("auroc", metrics["classes"]["c"])
+        self.assertEqual(metrics["classes"]["c"]["note"], "no AUROC: no image has it")
+        self.assertEqual(metrics["mean_over"], ["a", "b"])
         low, high = metrics["mean_auroc_interval"]
         self.assertTrue(low < metrics["mean_auroc"] < high)
 
@@ -81,6 +106,36 @@ class TestComputeClassificationMetrics(unittest.TestCase):
         metrics = compute_classification_metrics(SCORES, TARGETS, "abc", thresholds=[0.5, 0.5, 0.0], num_samples=10)
         self.assertEqual(metrics["classes"]["c"]["sensitivity"], 1.0)
         self.assertEqual(metrics["classes"]["c"]["specificity"], 0.0)
+
+    def test_without_any_class_there_is_no_mean(self):
+        metrics = compute_classification_metrics(SCORES, TARGETS * 0, "abc", num_samples=10)
+        self.assertFalse({"mean_auroc", "mean_auroc_interval", "mean_average_precision"} & set(metrics))
+        self.assertEqual(metrics["mean_over"], [])
+
+    def test_interval_of_the_mean_is_over_the_same_classes(self):
+        # class b has one positive image, last of all: where the draw leaves it out, the mean is another figure
+        targets = np.zeros((40, 2), dtype=int)
+        targets[:20, 0], targets[39, 1] = 1, 1
+        scores = np.stack([np.linspace(1, 0, 40), np.linspace(1, 0, 40)], axis=1)
+        metrics = compute_classification_metrics(scores, targets, "ab", num_samples=200)
+        self.assertEqual(metrics["mean_auroc"], 0.5)  # 1 and 0
+        np.testing.assert_allclose(metrics["mean_auroc_interval"], [0.5, 0.5])
+
+    def test_a_class_without_operating_point(self):
+        table = compute_classification_metrics(SCORES, TARGETS, "abc", thresholds=[0.5, None, 0.5], num_samples=5)
+        self.assertEqual(["sensitivity" in table["classes"][c] for c in "abc"], [True, False, True])
+
+    def test_what_is_no_number_is_refused_by_name(self):
+        scores = SCORES.copy()
+        scores[7, 1] = np.nan
+        names = [f"film {i}" for i in range(80)]
+        with self.assertRaisesRegex(ValueError, "1 of 240 are not, first: nan for image 'film 7', class 'b'"):
+            compute_classification_metrics(scores, TARGETS, "abc", images=names)
+        with self.assertRaisesRegex(ValueError, "targets must be 0 or 1, got 2 for image 0"):
+            compute_classification_metrics(SCORES, TARGETS * 0 + 2, "abc")
+        for samples in (0, True, "5"):
+            with self.assertRaisesRegex(ValueError, "num_samples must be at least 1, a whole number, got"):
+                compute_classification_metrics(SCORES, TARGETS, "abc", num_samples=samples)
 
     def test_bad_input(self):
         with self.assertRaisesRegex(ValueError, r"shape \(N, 2\), got \(80, 3\)"):
