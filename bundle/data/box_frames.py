@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["boxes_in_source", "boxes_on_input"]
+__all__ = ["boxes_in_source", "boxes_on_input", "found_in_source", "seen_in_source"]
 
 
 def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
@@ -40,6 +40,39 @@ def boxes_on_input(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
         edges in pixels of ``image``, shape ``(K, 4)``; not clipped, a box may lie outside a crop.
     """
     return _moved(boxes, torch.linalg.inv(_affine(image)) @ _file_affine(image)).to(boxes.dtype)
+
+
+def seen_in_source(image: MetaTensor) -> torch.Tensor:
+    """
+    Return the part of the file that the network looked at, which a crop makes smaller than the file.
+
+    Args:
+        image: see :py:func:`boxes_in_source`.
+
+    Returns:
+        left, upper, right, lower edge in pixels of the file, shape ``(4,)``.
+    """
+    whole = torch.tensor([[0.0, 0.0, float(image.shape[-1]), float(image.shape[-2])]])
+    return boxes_in_source(whole, image)[0]
+
+
+def found_in_source(boxes: torch.Tensor, heights: torch.Tensor, image: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return the boxes of one map that exist, in pixels of the file.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels of ``image``, shape ``(K, 4)``.
+        heights: mean height of the map inside each, 0 for no box, shape ``(K,)``.
+        image: see :py:func:`boxes_in_source`.
+
+    Returns:
+        edges in pixels of the file, shape ``(M, 4)``, and heights, shape ``(M,)``; a box that lies in the padding
+        around the picture is left out.
+    """
+    exists = heights > 0
+    edges = boxes_in_source(boxes[exists], image)
+    inside = (edges[:, 2:] > edges[:, :2]).all(dim=1)
+    return edges[inside], heights[exists][inside]
 
 
 def _affine(image: MetaTensor) -> torch.Tensor:

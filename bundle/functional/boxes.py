@@ -5,13 +5,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 
 from bundle.functional.components import component_of_maximum
+from bundle.functional.rules import number_in, shown, whole_number
 
-__all__ = ["box_coverage", "boxes_from_heatmaps", "clipped_boxes"]
+__all__ = ["box_coverage", "boxes_from_heatmaps", "clipped_boxes", "falling_fractions"]
+
+
+def falling_fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """
+    Return a setting of one or more fractions in (0, 1] that fall.
+
+    Args:
+        name: of the setting.
+        values: what was given.
+
+    Raises:
+        ValueError: When they are none.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(f"{name} must be a list of one or more fractions, got {shown(values)}.")
+    fractions = tuple(number_in(name, value, 0, 1, without_low=True) for value in values)
+    if any(low >= high for high, low in pairwise(fractions)):
+        raise ValueError(f"{name} must descend within (0, 1], got {list(values)}.")
+    return fractions
 
 
 def boxes_from_heatmaps(
@@ -38,11 +59,10 @@ def boxes_from_heatmaps(
         the mean heat inside, descending; a score of 0 and a box of zeros where there is none.
 
     Raises:
-        ValueError: When ``thresholds`` are not descending in (0, 1].
+        ValueError: When ``thresholds`` are not descending in (0, 1], or ``upsample`` is no whole number above 0.
     """
-    descending = sorted(set(thresholds), reverse=True) == list(thresholds)
-    if not thresholds or not descending or min(thresholds) <= 0 or max(thresholds) > 1:
-        raise ValueError(f"thresholds must descend within (0, 1], got {list(thresholds)}.")
+    falling_fractions("thresholds", thresholds)
+    whole_number("upsample", upsample)
     heat = heatmaps
     if upsample > 1:
         heat = F.interpolate(heat, scale_factor=float(upsample), mode="bilinear", align_corners=False)

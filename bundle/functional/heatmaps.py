@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from bundle.functional.components import component_of_maximum
 from bundle.functional.erasure import update_masks
+from bundle.functional.rules import number_in, whole_number
 
 __all__ = ["final_heatmap", "mined_heatmaps", "normalized_maps", "prior_on_grid"]
 
@@ -43,7 +44,7 @@ def final_heatmap(maps: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -
     Return the mean of the maps of all steps, what was erased filled in from the step that saw it.
 
     Eq. 8 of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958),
-    ``H_f = 1/T sum_t [H_t + sum_(t'<t) H_t' * (1 - M_t')]``. With raw maps of one standing network it gives back
+    ``H_f = 1/T sum_t [H_t + sum_(t'<t) H_t' * (1 - M_t')]``. With raw maps of one frozen network it gives back
     ``H_1`` exactly, whatever was mined; give it maps that were normalized step by step, as the paper normalizes them
     before it binarizes.
 
@@ -70,14 +71,14 @@ def mined_heatmaps(
     maps: torch.Tensor, steps: int = 3, threshold: float = 0.5, prior: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Mine the maps of a standing network: erase the hottest component, stretch what is left, and again.
+    Mine the maps of a frozen network: erase the hottest component, stretch what is left, and again.
 
-    With standing weights Eq. 7 of Cai et al. (2018) is ``H_t = H_1 * M_(t-1)``, so no further pass is needed.
+    With frozen weights Eq. 7 of Cai et al. (2018) is ``H_t = H_1 * M_(t-1)``, so no further pass is needed.
 
     Args:
         maps: class activation maps, shape ``(B, C, H, W)``.
         steps: number ``T`` of maps, at least 1.
-        threshold: height at which a stretched map is binarized, 0..1.
+        threshold: height at which a stretched map is binarized, in (0, 1].
         prior: where something may be, 0..1, of a shape that broadcasts to ``maps``: every stretched map is multiplied
             by it and stretched again. Beyond the paper; ``None`` leaves it out.
 
@@ -86,10 +87,10 @@ def mined_heatmaps(
         final map ``(B, C, H, W)``; the maps are all 0..1.
 
     Raises:
-        ValueError: When ``steps`` is below 1.
+        ValueError: When ``steps`` is below 1, or ``threshold`` is not in (0, 1].
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}.")
+    whole_number("steps", steps)
+    number_in("threshold", threshold, 0, 1, without_low=True)  # at 0 a map is one component, and erased whole
     mask = torch.ones_like(maps, dtype=torch.bool)
     heats, masks = [], []
     for _ in range(steps):

@@ -63,7 +63,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
         ValueError: When it is none; ``3.0`` is none either.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be at least {least}, a whole number, got {shown(value)}.")
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}.")
     return value
 
 

@@ -11,6 +11,7 @@ from bundle.handlers.classifier_figures import ClassifierCalibrator, ClassifierF
 from bundle.handlers.descriptor_whitening import DescriptorWhitening
 from bundle.handlers.feature_cells import FeatureCells
 from bundle.handlers.handler_group import HandlerGroup
+from bundle.handlers.localization_figures import LocalizationFigures
 from bundle.handlers.mean_loss import MeanLoss
 from bundle.handlers.mixup import MixUp
 from bundle.handlers.normal_refit import NormalRefit
@@ -32,6 +33,7 @@ __all__ = [
     "EpochSeeder",
     "FeatureCells",
     "HandlerGroup",
+    "LocalizationFigures",
     "MeanLoss",
     "MixUp",
     "NormalRefit",

@@ -18,6 +18,7 @@ from torch import nn
 from bundle.functional.components import component_of_maximum
 from bundle.functional.erasure import update_masks
 from bundle.functional.heatmaps import final_heatmap, normalized_maps
+from bundle.functional.rules import number_in, whole_number
 
 __all__ = ["AttentionMiningHandler", "MaskBank"]
 
@@ -104,12 +105,12 @@ class AttentionMiningHandler:
         loss: tells how many samples at the head of each training batch are mined.
         steps: ``T``.
         epochs_per_step: training epochs of each step; the trainer needs ``steps * epochs_per_step`` epochs.
-        threshold: height at which a stretched map is binarized, 0..1.
+        threshold: height at which a stretched map is binarized, in (0, 1].
         key: batch item with the unique key of each sample.
         name: logger name; ``None`` means the engine's own logger.
 
     Raises:
-        ValueError: When ``steps`` or ``epochs_per_step`` is below 1.
+        ValueError: When ``steps`` or ``epochs_per_step`` is below 1, or ``threshold`` is not in (0, 1].
     """
 
     def __init__(
@@ -123,10 +124,12 @@ class AttentionMiningHandler:
         key: str = "key",
         name: str | None = None,
     ) -> None:
-        if steps < 1 or epochs_per_step < 1:
-            raise ValueError(f"steps and epochs_per_step must be at least 1, got {steps} and {epochs_per_step}.")
-        self.network, self.data_loader, self.loss = network, data_loader, loss
-        self.steps, self.epochs_per_step, self.threshold, self.key = steps, epochs_per_step, threshold, key
+        self.network, self.data_loader, self.loss, self.key = network, data_loader, loss, key
+        self.steps, self.epochs_per_step = (
+            whole_number("steps", steps),
+            whole_number("epochs_per_step", epochs_per_step),
+        )
+        self.threshold = number_in("threshold", threshold, 0, 1, without_low=True)
         self.bank = MaskBank()
         self.remembered = False
         self._name = name
@@ -179,7 +182,7 @@ class AttentionMiningHandler:
         Compute the maps of this step and update the masks, once over the loader.
 
         Raises:
-            ValueError: When two samples have the same key.
+            ValueError: When two samples have the same key, or a map is not finite.
         """
         training = self.network.training
         self.network.eval()
@@ -187,6 +190,9 @@ class AttentionMiningHandler:
         for batch in self.data_loader:
             maps = self.network(convert_to_tensor(batch[CommonKeys.IMAGE], device=device))
             keys = self._keys(batch)
+            if not maps.isfinite().all():  # it would be stretched to NaN, and nothing of it erased
+                unfit = keys[int((~maps.isfinite()).flatten(1).any(dim=1).int().argmax())]
+                raise ValueError(f"maps must be finite to be mined, that of the sample '{unfit}' is not.")
             masks = self.bank.masks_of(keys, maps)
             heats = normalized_maps(maps, masks)
             masks = update_masks(masks, component_of_maximum(heats, self.threshold))

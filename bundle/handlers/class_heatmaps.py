@@ -9,23 +9,26 @@ from collections.abc import Callable, Sequence
 import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, convert_to_tensor
+
+from bundle.functional.rules import class_names
 
 __all__ = ["ClassHeatmaps"]
 
 
 class ClassHeatmaps:
     """
-    Add a heatmap of one class to every item of an evaluator, before its post-processing.
+    Add a heatmap of one class, and the class's name as ``heatmap_class``, to every item before its post-processing.
 
     Args:
         explain: takes images ``(B, C, H, W)`` and class numbers ``(B,)``, returns heat ``(B, 1, H, W)``, such as
             :py:class:`bundle.inferers.ClassExplainer`.
         classes: names in the order of the logits.
-        explained_class: name of the class to explain; ``None`` for the most probable one of every image.
+        explained_class: name of the class to explain; ``None`` for the most probable finding of every image.
+        normal_class: class that is no finding; empty or ``None`` where there is none.
 
     Raises:
-        ValueError: When the class is unknown.
+        ValueError: When a class is unknown, or ``classes`` are no names.
     """
 
     def __init__(
@@ -33,11 +36,16 @@ class ClassHeatmaps:
         explain: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         classes: Sequence[str],
         explained_class: str | None = None,
+        normal_class: str | None = None,
     ) -> None:
+        self.classes = class_names(classes)
         if explained_class is not None and explained_class not in classes:
             raise ValueError(f"explained_class must be one of {list(classes)}, got '{explained_class}'.")
         self.explain = explain
-        self.index = None if explained_class is None else list(classes).index(explained_class)
+        if normal_class and normal_class not in classes:
+            raise ValueError(f"normal_class must be one of {list(classes)}, got '{normal_class}'.")
+        self.index = None if explained_class is None else self.classes.index(explained_class)
+        self.is_finding = torch.tensor([name != normal_class for name in self.classes])
 
     def attach(self, engine: Engine) -> None:
         """
@@ -49,6 +57,10 @@ class ClassHeatmaps:
     def __call__(self, engine: Engine) -> None:
         """Explain the batch that has just gone through the network."""
         output: dict = engine.state.output  # type: ignore[assignment]
-        logits = output[CommonKeys.PRED]
-        index = logits.argmax(dim=1) if self.index is None else torch.full((len(logits),), self.index)
-        output["heatmap"] = self.explain(output[CommonKeys.IMAGE], index.to(logits.device))
+        logits = convert_to_tensor(output[CommonKeys.PRED])
+        if self.index is None:
+            index = logits.masked_fill(~self.is_finding.to(logits.device), -torch.inf).argmax(dim=1)
+        else:
+            index = torch.full((len(logits),), self.index, device=logits.device)
+        output["heatmap"] = self.explain(output[CommonKeys.IMAGE], index)
+        output["heatmap_class"] = [self.classes[i] for i in index.tolist()]

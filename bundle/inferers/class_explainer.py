@@ -25,8 +25,7 @@ class ClassExplainer:
 
     Args:
         network: classifier in evaluation mode; its attributes ``cam_layer`` and ``classifier_layer``, where it has
-        them,
-            name the defaults of the next two.
+            them, name the defaults of the next two.
         layer: module whose output is explained, by its dotted name.
         classifier: linear layer behind the global average pooling of that output; only ``"cam"`` needs it.
         method: one of ``EXPLANATION_NAMES``.

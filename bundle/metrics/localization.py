@@ -14,6 +14,9 @@ from monai.data.box_utils import box_area, box_iou
 from monai.metrics.froc import compute_froc_curve_data
 from scipy import ndimage
 
+from bundle.functional.rules import number_in
+from bundle.metrics.finite import check_finite
+
 __all__ = [
     "LocalizationAccuracy",
     "compute_froc",
@@ -90,11 +93,16 @@ def compute_localization_accuracy(
         for each threshold; the accuracy is ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each image, or no image, or a bound is for a threshold
-            that is not among ``thresholds``.
+        ValueError: When there is not one list of annotations for each image, no image, a box is none, a threshold is
+            not in [0, 1], a bound not a number of at least 0, or for a threshold that is not among ``thresholds``.
     """
     _check(boxes, truths)
+    _check_boxes("found", boxes)
+    for value in thresholds:
+        number_in("thresholds", value, 0, 1)
     limits = {float(threshold): bound for threshold, bound in (bounds or {}).items()}  # JSON has words for keys
+    for limit in limits.values():
+        number_in("bounds", limit, 0)
     if unknown := sorted(set(limits) - set(thresholds)):
         raise ValueError(f"bounds must be for thresholds among {list(thresholds)}, got {unknown}.")
     tables = [overlaps(found, truth, kind) for found, truth in zip(boxes, truths, strict=True)]
@@ -130,9 +138,10 @@ def compute_mean_iou(boxes: Boxes, truths: Boxes) -> float:
         0..1, ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each image, or no image.
+        ValueError: When there is not one list of annotations for each image, no image, or a box is none.
     """
     _check(boxes, truths)
+    _check_boxes("found", boxes)
     values = [
         overlaps(found[:1], truth).max().item() if len(found) else 0.0
         for found, truth in zip(boxes, truths, strict=True)
@@ -155,9 +164,10 @@ def compute_pointing_game(points: torch.Tensor, truths: Boxes) -> float:
         0..1, ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each point, or no image.
+        ValueError: When there is not one list of annotations for each point, no image, or a point is not finite.
     """
     _check(points, truths)
+    check_finite("points", points.numpy())
     hits = [
         bool(((truth[:, :2] <= point) & (point < truth[:, 2:])).all(dim=1).any())
         for point, truth in zip(points, truths, strict=True)
@@ -189,9 +199,13 @@ def compute_froc(
         sensitivities 0..1, one for each rate; ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each image, or no image.
+        ValueError: When there is not one list of annotations for each image, no image, or a box is none.
     """
     _check(boxes, truths)
+    _check_boxes("found", boxes)
+    number_in("threshold", threshold, 0, 1)
+    if not all(score.isfinite().all() and (score > 0).all() for score in scores):
+        raise ValueError("the scores of boxes must be finite and positive, some are not.")
     found_at: list[float] = []
     false_at: list[float] = []
     for found, score, truth in zip(boxes, scores, truths, strict=True):
@@ -227,9 +241,12 @@ def compute_max_box_accuracy(
         for each threshold 0..1, ``nan`` when nothing is annotated.
 
     Raises:
-        ValueError: When there is not one list of annotations for each heatmap, or no image.
+        ValueError: When there is not one list of annotations for each heatmap, no image, or a map is not finite.
     """
     _check(heatmaps, truths)
+    for number, heat in enumerate(heatmaps):
+        if not np.isfinite(heat).all():
+            raise ValueError(f"heatmaps must be finite, that of image {number} is not.")
     annotated = [(heat, truth) for heat, truth in zip(heatmaps, truths, strict=True) if len(truth)]
     if not annotated:
         return {threshold: float("nan") for threshold in thresholds}
@@ -238,46 +255,47 @@ def compute_max_box_accuracy(
 
 
 def summarize_localization(
-    results: Sequence[Any],
+    found: Mapping[str, Mapping[str, torch.Tensor]],
     boxes: Mapping[str, Mapping[str, torch.Tensor]],
     bounds: Mapping[str, Mapping[float, float]] | None = None,
     kind: str = "iou",
 ) -> dict[str, Any]:
     """
-    Return the localization figures of labelled results, over the images annotated with each class.
+    Return the localization figures over the images annotated with each class.
 
     Args:
-        results: objects with ``source`` (a path), and ``boxes`` with ``label``, ``x``, ``y``, ``width`` and ``height``,
-            best first.
+        found: boxes by image name and class, as left, upper, right, lower edge in pixels, shape ``(K, 4)``, best first;
+            a class that an image has no boxes of may be left out.
         boxes: annotated boxes by image name and class, see :py:func:`bundle.data.read_chestxray14_boxes`.
         bounds: greatest average of false positives by class and threshold, see
             :py:func:`compute_localization_accuracy`.
         kind: see :py:func:`overlaps`.
 
     Returns:
-        accuracy and false positives by class and threshold and mean IoU by class, under names such as
-        ``Mass accuracy at 0.3``; nothing where no result is annotated.
+        number of images by class, accuracy and false positives by class and threshold, and mean IoU by class, under
+        names such as ``Mass accuracy at 0.3``; nothing where no image is annotated.
 
     Raises:
-        ValueError: When a bound is for a threshold that is not evaluated.
+        ValueError: When a bound is for a threshold that is not evaluated, or a box is none; names image and class.
     """
-    known = {label for found in boxes.values() for label in found}
+    known = {label for annotated in boxes.values() for label in annotated}
     if unknown := sorted(set(bounds or {}) - known):
         logger.warning("bounds of false positives for %s, which no image is annotated with", ", ".join(unknown))
     figures: dict[str, Any] = {}
-    classes = dict.fromkeys(label for r in results for label in boxes.get(r.source.name, {}))
+    classes = dict.fromkeys(label for name in found for label in boxes.get(name, {}))
     for label in classes:
-        chosen = [r for r in results if label in boxes.get(r.source.name, {})]
-        truths = [boxes[r.source.name][label] for r in chosen]
-        found = [
-            torch.tensor([[b.x, b.y, b.x + b.width, b.y + b.height] for b in r.boxes if b.label == label]).view(-1, 4)
-            for r in chosen
-        ]
+        chosen = [name for name in found if label in boxes.get(name, {})]
+        truths = [boxes[name][label] for name in chosen]
+        mine = [torch.as_tensor(found[name].get(label, torch.zeros(0, 4))).float() for name in chosen]
+        names = [f"'{name}', class '{label}'" for name in chosen]
+        _check_boxes("found", mine, names)
+        _check_boxes("annotated", truths, names)
         limits = (bounds or {}).get(label)
-        for threshold, value in compute_localization_accuracy(found, truths, bounds=limits, kind=kind).items():
+        figures[f"{label} images"] = len(chosen)
+        for threshold, value in compute_localization_accuracy(mine, truths, bounds=limits, kind=kind).items():
             figures[f"{label} accuracy at {threshold}"] = value.accuracy
             figures[f"{label} false positives per image at {threshold}"] = value.average_false_positives
-        figures[f"{label} mean IoU"] = compute_mean_iou(found, truths)
+        figures[f"{label} mean IoU"] = compute_mean_iou(mine, truths)
     return figures
 
 
@@ -290,6 +308,16 @@ def _largest_component_iou(mask: np.ndarray, truth: torch.Tensor) -> float:
     return overlaps(box, truth).max().item()
 
 
-def _check(found: Sequence | torch.Tensor, truths: Sequence) -> None:
+def _check(found: Sequence | torch.Tensor, truths: Boxes) -> None:
     if len(found) != len(truths) or len(truths) == 0:
         raise ValueError(f"one list of annotations is needed for each image, got {len(truths)} for {len(found)}.")
+    _check_boxes("annotated", truths)
+
+
+def _check_boxes(what: str, boxes: Boxes, names: Sequence[str] | None = None) -> None:
+    """Refuse boxes whose edges are not finite or in the wrong order."""
+    for number, edges in enumerate(boxes):
+        if not edges.isfinite().all() or (edges[:, 2:] < edges[:, :2]).any():
+            where = f"image {number}" if names is None else names[number]
+            rule = "boxes must be finite left, upper, right, lower edges"
+            raise ValueError(f"{rule}, one of those {what} for {where} is not.")

@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends
 
 from bundle.functional.conformal import conformal_p_values
+from bundle.functional.rules import number_in
 
 __all__ = ["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap", "mean_of_largest"]
 
@@ -35,7 +36,11 @@ def anomaly_heatmap(distances: torch.Tensor, image_size: Sequence[int], sigma: f
 
     Returns:
         shape ``(1, H, W)``, in the unit of ``distances``.
+
+    Raises:
+        ValueError: When ``sigma`` is negative or not finite.
     """
+    number_in("sigma", sigma, 0)
     heat = F.interpolate(distances[None].float(), list(image_size), mode="bilinear", align_corners=False)
     return (GaussianFilter(2, sigma).to(heat.device)(heat) if sigma > 0 else heat)[0]
 
@@ -50,7 +55,11 @@ def mean_of_largest(distances: torch.Tensor, fraction: float) -> torch.Tensor:
 
     Returns:
         a scalar on the CPU, in the unit of ``distances``.
+
+    Raises:
+        ValueError: When ``fraction`` is not in (0, 1].
     """
+    number_in("fraction", fraction, 0, 1, without_low=True)
     values = distances.flatten()
     return values.topk(max(1, round(fraction * values.numel()))).values.mean().cpu()
 
@@ -62,7 +71,7 @@ class AnomalyScored(MapTransform):
     ``heatmap`` is the smoothed map as a MetaTensor that carries the transforms of the image, so ``Invertd`` brings it
     to the pixel grid of the file; ``anomaly_score_raw`` is the maximum of the map as the paper has it;
     ``anomaly_score`` is the maximum of the smoothed map, or the mean of the largest distances: the paper's maximum
-    hangs on one patch of thousands. ``docs/adfa.md`` compares them; they are close.
+    depends on one patch of thousands. ``docs/adfa.md`` compares them; they are close.
 
     Args:
         keys: the map of distances, shape ``(1, h, w)``.
@@ -71,7 +80,7 @@ class AnomalyScored(MapTransform):
         top_fraction: share of the map, in [0, 1], whose mean is the score; 0 is the maximum of the smoothed map.
 
     Raises:
-        ValueError: When ``top_fraction`` is not in [0, 1].
+        ValueError: When ``top_fraction`` is not in [0, 1], or ``sigma`` is negative or not finite.
     """
 
     backend = [TransformBackends.TORCH]
@@ -80,9 +89,8 @@ class AnomalyScored(MapTransform):
         self, keys: KeysCollection = "pred", image_key: str = "image", sigma: float = 4.0, top_fraction: float = 0.02
     ) -> None:
         super().__init__(keys)
-        if not 0 <= top_fraction <= 1:
-            raise ValueError(f"top_fraction must be in [0, 1], got {top_fraction}.")
-        self.image_key, self.sigma, self.top_fraction = image_key, sigma, top_fraction
+        self.image_key, self.sigma = image_key, number_in("sigma", sigma, 0)
+        self.top_fraction = number_in("top_fraction", top_fraction, 0, 1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``heatmap``, ``anomaly_score`` and ``anomaly_score_raw``."""
@@ -106,21 +114,39 @@ class AnomalyVerdictd(MapTransform):
     Args:
         keys: the anomaly score.
         calibration: scores of held-back normal images, and the threshold that was saved with the model:
-            ``{"scores": [...], "threshold": t}``. ``None`` passes items through: a model without calibration gives
-            scores and no verdicts.
+            ``{"scores": [...], "threshold": t}``, see :py:func:`bundle.data.read_calibration`. ``None`` passes items
+            through: a model without calibration gives scores and no verdicts. An infinite threshold, where so few
+            normals can promise no rate, gives p-values and no verdicts.
+
+    Raises:
+        ValueError: When there is no score, one is not finite, or the threshold is neither a number nor infinity.
     """
 
     def __init__(self, keys: KeysCollection = "anomaly_score", calibration: Mapping[str, Any] | None = None) -> None:
         super().__init__(keys)
-        self.scores = None if calibration is None else torch.tensor(calibration["scores"], dtype=torch.float64)
-        self.threshold = math.inf if calibration is None else float(calibration["threshold"])
+        self.scores: torch.Tensor | None = None
+        self.threshold = math.inf
+        if calibration is not None:
+            self.scores = torch.tensor(calibration["scores"], dtype=torch.float64)
+            conformal_p_values(self.scores, self.scores)  # refuses what no score can be compared with
+            if calibration["threshold"] != math.inf:
+                self.threshold = number_in("threshold", calibration["threshold"], -math.inf)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``p_value`` in (0, 1] and ``abnormal``, true or false."""
+        """
+        Return ``data`` with ``p_value`` in (0, 1] and ``abnormal``, true or false.
+
+        A score that is not finite gets neither, but ``not_assessed`` with the reason: NaN is above no threshold and
+        would be "not flagged". An item that has ``not_assessed`` already gets its p-value and no verdict.
+        """
         d = dict(data)
-        if self.scores is not None:
-            for key in self.key_iterator(d):
-                score = torch.as_tensor(d[key]).double()
+        for key in self.key_iterator(d):
+            score = torch.as_tensor(d[key]).double()
+            if not score.isfinite():
+                d["not_assessed"] = f"{key} must be finite, got {float(score)}"
+                d.pop("abnormal", None)
+            elif self.scores is not None:
                 d["p_value"] = float(conformal_p_values(score, self.scores))
-                d["abnormal"] = bool(score > self.threshold)
+                if math.isfinite(self.threshold) and not d.get("not_assessed"):
+                    d["abnormal"] = bool(score > self.threshold)
         return d

@@ -14,8 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from bundle.data.box_frames import boxes_in_source
+from bundle.data.box_frames import found_in_source, seen_in_source
 from bundle.functional.erasure import erased_logits
+from bundle.functional.rules import number_in
+from bundle.transforms.class_scores import findings_of, heatmap_title, operating_points_of, verdict_of
 
 __all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd"]
 
@@ -24,19 +26,24 @@ class AttentionResultd(MapTransform):
     """
     Add what the results need to an item with the output of :py:class:`bundle.inferers.AttentionMiningInferer`.
 
-    ``label_scores`` is the probability of each class; ``boxes`` the boxes, in pixels of the file, of the classes at or
-    above the threshold, best first, and of the most probable class where there is none such; ``heatmap`` the final map
-    of the most probable class and after it its map of each step, on the network's input and with the transforms of the
-    image, so that ``Invertd`` brings them to the pixel grid of the file.
+    Only findings at or above their operating point get boxes, and without one there are none: a map is stretched to
+    0..1 whatever the probability of its class, so its height says where, and nothing about whether. A box of nearly
+    all that the network saw says no place and is left out; the limit stands above the largest box that was annotated in
+    ChestX-ray14 (0.56 of the image, Pneumonia; Cardiomegaly reaches 0.30) and BUSI (0.73).
 
     Args:
         keys: the output of the inferer.
         classes: names of the ``C`` classes.
-        threshold: probability, 0..1.
+        calibration: what :py:func:`bundle.data.read_classifier_calibration` returned; ``None`` for raw probabilities,
+            no verdicts and no boxes.
+        probability_threshold: operating point of every finding in place of those of the calibration, (0, 1]; ``None``
+            for those of the calibration.
+        normal_class: class that is no finding, such as "normal" or "No finding"; empty or ``None`` where there is none.
+        max_box_fraction: part of the seen frame above which a box is none, (0, 1].
         image_key: the network's input.
 
     Raises:
-        ValueError: When the network has another number of classes.
+        ValueError: When a setting is out of its range, or the network has another number of classes.
     """
 
     backend = [TransformBackends.TORCH]
@@ -45,38 +52,72 @@ class AttentionResultd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         classes: Sequence[str] = (),
-        threshold: float = 0.5,
+        calibration: Mapping[str, Any] | None = None,
+        probability_threshold: float | None = None,
+        normal_class: str | None = None,
+        max_box_fraction: float = 0.9,
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
-        self.classes, self.threshold, self.image_key = tuple(classes), threshold, image_key
+        self.findings = findings_of(classes, normal_class)
+        self.classes, self.image_key = tuple(classes), image_key
+        self.temperature = 1.0 if calibration is None else number_in("temperature", calibration["temperature"], 0.01)
+        self.operating_points = operating_points_of(calibration, self.findings)
+        if probability_threshold is not None:
+            wanted = number_in("probability_threshold", probability_threshold, 0, 1, without_low=True)
+            self.operating_points = dict.fromkeys(self.findings, wanted)
+        self.max_box_fraction = number_in("max_box_fraction", max_box_fraction, 0, 1, without_low=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``label_scores``, ``boxes`` and ``heatmap`` ``(1 + T, H, W)``, 0..1."""
+        """
+        Args:
+            data: the output of the inferer, the image, and where it is so ``not_assessed``, why it gets no verdict.
+
+        Returns:
+            the item with ``label_scores`` (probability of each class), ``operating_points``, ``abnormal`` where the
+            operating points give a verdict, ``not_assessed`` in place of it where a probability is not finite,
+            ``boxes`` of the findings that are present in pixels of the file, ``map_height`` first (the mean height of
+            the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the findings and
+            the class that the heatmap shows: of those present, or else of all, the most probable finding. The heatmap
+            is its final map and after it its map of each step, on the network's input and with the transforms of the
+            image, so that ``Invertd`` brings them to the pixel grid of the file.
+        """
         d = dict(data)
         image = d[self.image_key]
         for key in self.key_iterator(d):
             out = {name: convert_to_tensor(value).cpu() for name, value in d[key].items()}
-            probability = out["probability"]
-            if len(probability) != len(self.classes):
-                raise ValueError(f"the network has {len(probability)} classes, got {len(self.classes)} names.")
-            best = int(probability.argmax())
-            d["label_scores"] = dict(zip(self.classes, probability.tolist(), strict=True))
-            chosen = [c for c in range(len(self.classes)) if c == best or probability[c] >= self.threshold]
-            boxes = [box for c in chosen for box in self._boxes(out["boxes"][c], out["scores"][c], c, image)]
+            if len(out["logits"]) != len(self.classes):
+                raise ValueError(f"the network has {len(out['logits'])} classes, got {len(self.classes)} names.")
+            scores = dict(
+                zip(self.classes, (out["logits"].double() / self.temperature).sigmoid().tolist(), strict=True)
+            )
+            points = {} if d.get("not_assessed") else self.operating_points
+            stated = verdict_of(scores, points, self.findings)
+            present = stated.pop("present", None)
+            best = max(present or self.findings, key=lambda name: scores[name])
+            d |= stated | {"label_scores": scores, "extra": dict(d.get("extra", {}))}
+            d["extra"]["heatmap shows"] = heatmap_title(best, scores, points)
+            if present is not None:
+                d["extra"]["at or above threshold"] = ", ".join(present) or "none"
+                if missing := [name for name in self.findings if name not in points]:
+                    d["extra"]["no operating point"] = ", ".join(missing)
+            boxes = [box for name in present or () for box in self._boxes(out, name, image)]
             d["boxes"] = sorted(boxes, key=lambda box: -box["map_height"])
-            maps = torch.cat([out["heatmap"][best][None], out["maps"][:, best]])
+            index = self.classes.index(best)
+            maps = torch.cat([out["heatmap"][index][None], out["maps"][:, index]])
             heat = F.interpolate(maps[None], list(image.shape[-2:]), mode="bilinear", align_corners=False)[0]
             d["heatmap"] = MetaTensor(heat, meta=image.meta, applied_operations=image.applied_operations)
         return d
 
-    def _boxes(self, boxes: torch.Tensor, scores: torch.Tensor, c: int, image: MetaTensor) -> list[dict[str, Any]]:
-        found = scores > 0
-        edges = boxes_in_source(boxes[found], image)
+    def _boxes(self, out: Mapping[str, torch.Tensor], name: str, image: MetaTensor) -> list[dict[str, Any]]:
+        index = self.classes.index(name)
+        edges, heights = found_in_source(out["boxes"][index], out["map_heights"][index], image)
+        left, upper, right, lower = seen_in_source(image).tolist()
+        limit = self.max_box_fraction * (right - left) * (lower - upper)
         return [
-            {"label": self.classes[c], "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "map_height": score}
-            for (x0, y0, x1, y1), score in zip(edges.tolist(), scores[found].tolist(), strict=True)
-            if x1 > x0 and y1 > y0
+            {"label": name, "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "map_height": height}
+            for (x0, y0, x1, y1), height in zip(edges.tolist(), heights.tolist(), strict=True)
+            if (x1 - x0) * (y1 - y0) <= limit
         ]
 
 

@@ -4,19 +4,91 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.transforms import Transform
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, convert_to_tensor
 
-__all__ = ["ClassScoresd"]
+from bundle.functional.rules import class_names, number_in, true_or_false
+
+__all__ = ["ClassScoresd", "findings_of", "heatmap_title", "operating_points_of", "verdict_of"]
+
+
+def findings_of(classes: Sequence[str], normal_class: str | None) -> list[str]:
+    """
+    Return the classes that are findings: all but the one that is none, such as "normal" or "No finding".
+
+    Args:
+        classes: names.
+        normal_class: one of them; empty or ``None`` where every class is a finding.
+
+    Raises:
+        ValueError: When ``classes`` are no names, or ``normal_class`` is none of them or the only one.
+    """
+    names = class_names(classes)
+    findings = [name for name in names if name != normal_class]
+    if not findings or (normal_class and normal_class not in names):
+        raise ValueError(f"normal_class must be one of several classes {list(names)}, got '{normal_class}'.")
+    return findings
+
+
+def operating_points_of(calibration: Mapping[str, Any] | None, findings: Sequence[str]) -> dict[str, float]:
+    """
+    Return the probability from which each finding is called present; findings that have none are left out.
+
+    Args:
+        calibration: what :py:func:`bundle.data.read_classifier_calibration` returned, or ``None``.
+        findings: names.
+
+    Raises:
+        ValueError: When an operating point is missing, or neither ``None`` nor in [0, 1].
+    """
+    if calibration is None:
+        return {}
+    thresholds = calibration["thresholds"]
+    if missing := [name for name in findings if name not in thresholds]:
+        raise ValueError(f"the calibration must have an operating point of '{missing[0]}' or null, it has neither.")
+    return {
+        name: number_in(f"operating point of '{name}'", thresholds[name], 0, 1)
+        for name in findings
+        if thresholds[name] is not None
+    }
+
+
+def verdict_of(
+    label_scores: Mapping[str, float], operating_points: Mapping[str, float], findings: Sequence[str]
+) -> dict[str, Any]:
+    """
+    Return what an item's results say of its findings, from finite probabilities alone.
+
+    Args:
+        label_scores: probability by class.
+        operating_points: by finding; a finding without one is neither present nor absent.
+        findings: names.
+
+    Returns:
+        ``operating_points``; ``abnormal``, true where any finding reaches its point, false where all have one and none
+        reaches it; ``present``, a list of those that do. Where a probability is not finite, only ``not_assessed`` with
+        the reason and empty ``operating_points``; without any operating point nothing but empty ones.
+    """
+    unfit = [(name, value) for name, value in label_scores.items() if not math.isfinite(value)]
+    if unfit:
+        reason = f"the probability of '{unfit[0][0]}' must be finite, got {unfit[0][1]}"
+        return {"not_assessed": reason, "operating_points": {}}
+    stated: dict[str, Any] = {"operating_points": dict(operating_points)}
+    if operating_points:
+        stated["present"] = [name for name in operating_points if label_scores[name] >= operating_points[name]]
+        if stated["present"] or len(operating_points) == len(findings):
+            stated["abnormal"] = bool(stated["present"])
+    return stated
 
 
 class ClassScoresd(Transform):
     """
-    Name the probabilities of one item's logits, and say which reach their threshold.
+    Name the probabilities of one item's logits, and say which reach their operating point.
 
     Args:
         classes: names in the order of the logits.
@@ -27,7 +99,8 @@ class ClassScoresd(Transform):
             there is none.
 
     Raises:
-        ValueError: When ``exclusive`` is not a boolean, or ``normal_class`` is none of the classes or the only one.
+        ValueError: When ``exclusive`` is not a boolean, ``classes`` are no names, ``normal_class`` is none of them or
+            the only one, or the calibration has values that mean nothing.
     """
 
     def __init__(
@@ -37,38 +110,44 @@ class ClassScoresd(Transform):
         calibration: Mapping[str, Any] | None = None,
         normal_class: str | None = None,
     ) -> None:
-        if not isinstance(exclusive, bool):  # a command line that says false hands over a word, which is true
-            raise ValueError(f"exclusive must be True or False, got '{exclusive}'.")
-        self.classes, self.exclusive = list(classes), exclusive
-        self.findings = [c for c in self.classes if c != normal_class]
-        if not self.findings or (normal_class and normal_class not in self.classes):
-            raise ValueError(f"normal_class must be one of several classes {self.classes}, got '{normal_class}'.")
-        self.temperature = calibration["temperature"] if calibration else 1.0
-        self.thresholds = calibration["thresholds"] if calibration else None
+        self.findings = findings_of(classes, normal_class)
+        self.classes, self.exclusive = list(classes), true_or_false("exclusive", exclusive)
+        self.temperature = 1.0 if calibration is None else number_in("temperature", calibration["temperature"], 0.01)
+        self.operating_points = operating_points_of(calibration, self.findings)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Args:
-            data: ``pred``, logits of shape ``(K,)``; where known ``label``, zeros and ones of shape ``(K,)``, and
-                ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file.
+            data: ``pred``, logits of shape ``(K,)``; where known ``label``, zeros and ones of shape ``(K,)``,
+                ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file, ``heatmap_class``, the class that
+                the heatmap shows, and ``not_assessed``, why the image gets no verdict.
 
         Returns:
-            the item with ``label_scores``, a dictionary of probabilities 0..1, and ``anomaly_score``, that of the most
-            probable finding; with a calibration also ``abnormal``,
-            whether any finding reaches its threshold, and ``extra`` with the findings that do. ``label`` becomes
-            1 where any finding is true and 0 else, the true findings go to ``extra``. ``attention`` goes to
-            ``extra_maps``.
+            the item with ``label_scores``, a dictionary of probabilities 0..1, ``anomaly_score``, that of the most
+            probable finding, and ``operating_points`` of the findings that have one; with a calibration also
+            ``abnormal``, whether any finding reaches its operating point (not, where none does but one has no point),
+            and ``extra`` with the findings that do and what the heatmap shows. An item with a probability that is not
+            finite gets ``not_assessed`` and no verdict. ``label`` becomes 1 where any finding is true and 0 else, the
+            true findings go to ``extra``. ``attention`` goes to ``extra_maps``.
         """
         item = dict(data)
-        logits = torch.as_tensor(item[CommonKeys.PRED]).double() / self.temperature
+        logits = convert_to_tensor(item[CommonKeys.PRED]).double() / self.temperature
         probabilities = (logits.softmax(dim=0) if self.exclusive else logits.sigmoid()).tolist()
-        item["label_scores"] = dict(zip(self.classes, probabilities, strict=True))
-        item["anomaly_score"] = max(item["label_scores"][c] for c in self.findings)
+        scores = dict(zip(self.classes, probabilities, strict=True))
+        item["label_scores"] = scores
         item["extra"] = dict(item.get("extra", {}))
-        if self.thresholds is not None:
-            reached = [c for c in self.findings if item["label_scores"][c] >= self.thresholds[c]]
-            item["abnormal"] = bool(reached)
-            item["extra"]["at or above threshold"] = ", ".join(reached) or "none"
+        points = {} if item.get("not_assessed") else self.operating_points
+        stated = verdict_of(scores, points, self.findings)
+        present = stated.pop("present", None)
+        item |= stated
+        unfit = "not_assessed" in stated
+        item["anomaly_score"] = math.nan if unfit else max(scores[c] for c in self.findings)
+        if present is not None:
+            item["extra"]["at or above threshold"] = ", ".join(present) or "none"
+            if missing := [c for c in self.findings if c not in points]:
+                item["extra"]["no operating point"] = ", ".join(missing)
+        if shown := item.pop("heatmap_class", None):
+            item["extra"]["heatmap shows"] = heatmap_title(shown, scores, points)
         if item.get(CommonKeys.LABEL) is not None:
             target = dict(zip(self.classes, torch.as_tensor(item[CommonKeys.LABEL]).tolist(), strict=True))
             true = [c for c in self.findings if target[c]]
@@ -77,3 +156,21 @@ class ClassScoresd(Transform):
         if item.get("attention") is not None:
             item["extra_maps"] = {"attention": torch.as_tensor(item.pop("attention"))[0].float().cpu().numpy()}
         return item
+
+
+def heatmap_title(name: str, scores: Mapping[str, float], operating_points: Mapping[str, float]) -> str:
+    """
+    Return the class that a heatmap shows, and that the class is not called present where it is not.
+
+    Args:
+        name: of the class.
+        scores: probability by class.
+        operating_points: by finding.
+
+    Example:
+        >>> heatmap_title("Mass", {"Mass": 0.1}, {"Mass": 0.4})
+        'Mass, below its operating point'
+    """
+    if name not in operating_points:
+        return f"{name}, without an operating point"
+    return name if scores[name] >= operating_points[name] else f"{name}, below its operating point"

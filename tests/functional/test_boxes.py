@@ -6,7 +6,7 @@ import unittest
 
 import torch
 
-from bundle.functional.boxes import boxes_from_heatmaps, clipped_boxes
+from bundle.functional.boxes import boxes_from_heatmaps, clipped_boxes, falling_fractions
 
 
 class TestBoxesFromHeatmaps(unittest.TestCase):
@@ -46,8 +46,21 @@ class TestBoxesFromHeatmaps(unittest.TestCase):
     def test_ascending_thresholds(self):
         with self.assertRaisesRegex(ValueError, "must descend within"):
             boxes_from_heatmaps(torch.zeros(1, 1, 2, 2), (2, 2), thresholds=(0.2, 0.4))
-        with self.assertRaisesRegex(ValueError, "must descend within"):
+        with self.assertRaisesRegex(ValueError, r"thresholds must be in \(0, 1\], got 1.5"):
             boxes_from_heatmaps(torch.zeros(1, 1, 2, 2), (2, 2), thresholds=(1.5, 0.4))
+        with self.assertRaisesRegex(ValueError, "upsample must be a whole number of at least 1, got 0"):
+            boxes_from_heatmaps(torch.zeros(1, 1, 2, 2), (2, 2), upsample=0)
+
+    def test_fractions_that_mean_nothing(self):
+        self.assertEqual(falling_fractions("t", [1, 0.5]), (1.0, 0.5))
+        for value in (float("nan"), True, "0.5", 0):
+            with self.assertRaisesRegex(ValueError, r"^t must be in \(0, 1\], got "):
+                falling_fractions("t", [value])
+        for values in ("[0.8,0.6]", [], 0.5, None):
+            with self.assertRaisesRegex(ValueError, "^t must be a list of one or more fractions, got "):
+                falling_fractions("t", values)
+        with self.assertRaisesRegex(ValueError, r"^t must descend within \(0, 1\], got \[0.5, 0.5\]"):
+            falling_fractions("t", [0.5, 0.5])
 
 
 class TestClippedBoxes(unittest.TestCase):

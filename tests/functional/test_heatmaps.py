@@ -72,8 +72,14 @@ class TestMinedHeatmaps(unittest.TestCase):
         torch.testing.assert_close(mined_heatmaps(maps, steps=1)[2], normalized_maps(maps))
 
     def test_steps_below_one(self):
-        with self.assertRaisesRegex(ValueError, "steps must be at least 1, got 0"):
+        with self.assertRaisesRegex(ValueError, "steps must be a whole number of at least 1, got 0"):
             mined_heatmaps(torch.zeros(1, 1, 2, 2), steps=0)
+
+    def test_threshold_out_of_range(self):
+        # at 0 the whole map is one component and is erased in the first step
+        for value in (0, 1.1, float("nan"), "0.5"):
+            with self.assertRaisesRegex(ValueError, r"threshold must be in \(0, 1\], got "):
+                mined_heatmaps(torch.zeros(1, 1, 2, 2), threshold=value)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class TestRules(unittest.TestCase):
     def test_whole_numbers_and_booleans(self):
         self.assertEqual(whole_number("steps", 3), 3)
         for value in (0, 3.0, True, "3", None):
-            with self.assertRaisesRegex(ValueError, "^steps must be at least 1, a whole number, got "):
+            with self.assertRaisesRegex(ValueError, "^steps must be a whole number of at least 1, got "):
                 whole_number("steps", value)
         with self.assertRaisesRegex(ValueError, "^flip must be True or False, got 'false'"):
             true_or_false("flip", "false")

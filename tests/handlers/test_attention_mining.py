@@ -190,8 +190,17 @@ class TestAttentionMiningHandler(unittest.TestCase):
             self.assertRaisesRegex(ValueError, r"max_epochs must be steps \* epochs_per_step = 6, got 3"),
         ):
             trainer.run()
-        with self.assertRaisesRegex(ValueError, "must be at least 1, got 0 and 2"):
+        with self.assertRaisesRegex(ValueError, "steps must be a whole number of at least 1, got 0"):
             AttentionMiningHandler(TinyNet(), [], miner.loss, steps=0)
+        with self.assertRaisesRegex(ValueError, r"threshold must be in \(0, 1\], got nan"):
+            AttentionMiningHandler(TinyNet(), [], miner.loss, threshold=float("nan"))
+
+    def test_a_map_that_is_none_is_named(self):
+        _, miner = make_run(samples(), epochs=3)
+        with torch.no_grad():
+            next(miner.network.parameters()).fill_(float("nan"))
+        with self.assertRaisesRegex(ValueError, "maps must be finite to be mined, that of the sample 's0' is not"):
+            miner.mine("cpu")
 
 
 if __name__ == "__main__":

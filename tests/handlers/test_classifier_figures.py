@@ -132,7 +132,7 @@ class TestClassifierFigures(unittest.TestCase):
             ClassifierFigures(CLASSES, exclusive="false")
         with self.assertRaisesRegex(ValueError, "classes must all be different, got 'a' twice"):
             ClassifierFigures(["a", "a"])
-        with self.assertRaisesRegex(ValueError, "num_samples must be at least 1, a whole number, got 0"):
+        with self.assertRaisesRegex(ValueError, "num_samples must be a whole number of at least 1, got 0"):
             ClassifierFigures(CLASSES, num_samples=0)
 
     def test_patients_are_kept_together(self):

@@ -34,26 +34,26 @@ class TestAttentionMiningInferer(unittest.TestCase):
 
         out = AttentionMiningInferer(steps=1)(self.image, Half())
         self.assertEqual({value.dtype for value in out.values()}, {torch.float32})
-        self.assertLess(out["probability"][0, 0], out["probability"][0, 1])
+        self.assertEqual(out["logits"][0].tolist(), [9, 10])
 
     def test_one_pass_gives_everything(self):
         net = CountingNet()
         out = AttentionMiningInferer(steps=3, upsample=1)(self.image, net)
         self.assertEqual(net.calls, 1)
         shapes = {name: tuple(value.shape) for name, value in out.items()}
-        expected = {"probability": (2, 2), "maps": (2, 3, 2, 8, 12), "heatmap": (2, 2, 8, 12)}
-        self.assertEqual(shapes, {**expected, "boxes": (2, 2, 3, 4), "scores": (2, 2, 3)})
+        expected = {"logits": (2, 2), "maps": (2, 3, 2, 8, 12), "heatmap": (2, 2, 8, 12)}
+        self.assertEqual(shapes, {**expected, "boxes": (2, 2, 3, 4), "map_heights": (2, 2, 3)})
         # the hottest square first, in pixels of the image
         self.assertEqual(out["boxes"][0, 0, 0].tolist(), [4, 4, 12, 12])
         # the second object, invisible at half of the first, is found in step 2
         self.assertEqual(out["maps"][0, 1, 0, 5, 8].item(), 1.0)
         mean = (64 * 3 + 96) / (32 * 48)
-        self.assertAlmostEqual(out["probability"][0, 0].item(), torch.tensor(mean).sigmoid().item(), places=5)
+        self.assertAlmostEqual(out["logits"][0, 0].item(), mean, places=5)
 
     def test_empty_map_gives_no_box(self):
         out = AttentionMiningInferer()(self.image, CountingNet())
-        self.assertEqual(out["scores"][1].sum().item() + out["boxes"][1].sum().item(), 0)
-        self.assertEqual(out["probability"][1, 0].item(), 0.5)
+        self.assertEqual(out["map_heights"][1].sum().item() + out["boxes"][1].sum().item(), 0)
+        self.assertEqual(out["logits"][1, 0].item(), 0)
 
     def test_one_step_is_the_plain_map(self):
         net = CountingNet()
@@ -65,9 +65,29 @@ class TestAttentionMiningInferer(unittest.TestCase):
         plain, flipped = AttentionMiningInferer()(self.image, net), AttentionMiningInferer(flip=True)(self.image, net)
         torch.testing.assert_close(plain, flipped)
 
-    def test_steps_below_one(self):
-        with self.assertRaisesRegex(ValueError, "steps must be at least 1, got 0"):
-            AttentionMiningInferer(steps=0)
+    def test_the_flip_changes_the_maps_and_not_the_logits(self):
+        class LeftOnly(nn.Module):
+            def forward(self, x):
+                maps = nn.functional.avg_pool2d(x, 4)
+                return maps * (torch.arange(maps.shape[-1]) < maps.shape[-1] // 2)
+
+        plain, flipped = (AttentionMiningInferer(flip=flip)(self.image, LeftOnly()) for flip in (False, True))
+        torch.testing.assert_close(plain["logits"], flipped["logits"])  # the calibration was fitted to these
+        self.assertGreater((plain["heatmap"] - flipped["heatmap"]).abs().max(), 0.1)
+
+    def test_settings_that_mean_nothing(self):
+        for setting, value, rule in (
+            ("steps", 0, "steps must be a whole number of at least 1, got 0"),
+            ("steps", True, "steps must be a whole number of at least 1, got True"),
+            ("threshold", 0, r"threshold must be in \(0, 1\], got 0"),
+            ("threshold", float("nan"), r"threshold must be in \(0, 1\], got nan"),
+            ("box_thresholds", "[0.8,0.6]", "box_thresholds must be a list of one or more fractions"),
+            ("box_thresholds", [0.4, 0.8], r"box_thresholds must descend within \(0, 1\]"),
+            ("upsample", 0, "upsample must be a whole number of at least 1, got 0"),
+            ("flip", "false", "flip must be True or False, got 'false'"),
+        ):
+            with self.assertRaisesRegex(ValueError, rule):
+                AttentionMiningInferer(**{setting: value})
 
 
 if __name__ == "__main__":

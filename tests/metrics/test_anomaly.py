@@ -78,7 +78,7 @@ class TestBootstrapInterval(unittest.TestCase):
             bootstrap_interval(labels, scores * np.nan, roc_auc_score)
         with self.assertRaisesRegex(ValueError, r"labels must be 0 and 1, both present, got \[0\]"):
             bootstrap_interval(labels * 0, scores, roc_auc_score)
-        with self.assertRaisesRegex(ValueError, "samples must be at least 1"):
+        with self.assertRaisesRegex(ValueError, "samples must be a whole number of at least 1"):
             bootstrap_interval(labels, scores, roc_auc_score, samples=0)
         with self.assertRaisesRegex(ValueError, r"level must be in \(0, 1\), got nan"):
             bootstrap_interval(labels, scores, roc_auc_score, level=math.nan)

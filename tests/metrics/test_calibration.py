@@ -33,7 +33,7 @@ class TestCalibrationError(unittest.TestCase):
                 compute(np.array([np.nan, 0.5]), np.array([0, 1]))
             with self.assertRaisesRegex(ValueError, "one image at least, got none"):
                 compute(np.zeros(0), np.zeros(0))
-            with self.assertRaisesRegex(ValueError, "num_bins must be at least 1"):
+            with self.assertRaisesRegex(ValueError, "num_bins must be a whole number of at least 1"):
                 compute(np.array([0.2, 0.5]), np.array([0, 1]), 0)
 
 

@@ -134,7 +134,7 @@ class TestComputeClassificationMetrics(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "targets must be 0 or 1, got 2 for image 0"):
             compute_classification_metrics(SCORES, TARGETS * 0 + 2, "abc")
         for samples in (0, True, "5"):
-            with self.assertRaisesRegex(ValueError, "num_samples must be at least 1, a whole number, got"):
+            with self.assertRaisesRegex(ValueError, "num_samples must be a whole number of at least 1, got"):
                 compute_classification_metrics(SCORES, TARGETS, "abc", num_samples=samples)
 
     def test_bad_input(self):

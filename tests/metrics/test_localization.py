@@ -64,7 +64,7 @@ class TestLocalizationAccuracy(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, r"bounds must be for thresholds among \[0.3\], got \[0.35\]"):
             compute_localization_accuracy(BOXES, TRUTHS, thresholds=(0.3,), bounds={0.35: 0.0})
         with self.assertLogs("bundle.metrics.localization", "WARNING") as logs:
-            summarize_localization([], {"a.png": {"Mass": torch.zeros(1, 4)}}, {"Mas": {0.3: 1.0}})
+            summarize_localization({}, {"a.png": {"Mass": torch.zeros(1, 4)}}, {"Mas": {0.3: 1.0}})
         self.assertIn("bounds of false positives for Mas, which no image is annotated with", logs.output[0])
 
     def test_intersection_over_found_box(self):
@@ -77,9 +77,46 @@ class TestLocalizationAccuracy(unittest.TestCase):
         self.assertTrue(math.isnan(out.accuracy))
         self.assertEqual(out.average_false_positives, 2.0)
 
+    def test_settings(self):
+        for bad in (-0.1, 1.1, math.nan, True):
+            with self.assertRaisesRegex(ValueError, r"thresholds must be in \[0, 1\], got"):
+                compute_localization_accuracy(BOXES, TRUTHS, thresholds=(bad,))
+        for bad in (-1, math.nan, "1"):
+            with self.assertRaisesRegex(ValueError, "bounds must be a finite number of at least 0, got"):
+                compute_localization_accuracy(BOXES, TRUTHS, thresholds=(0.3,), bounds={0.3: bad})
+
+    def test_what_is_no_box_is_refused_by_image(self):
+        nan, turned = torch.tensor([[0.0, 0, math.nan, 9]]), torch.tensor([[9.0, 9, 0, 0]])
+        for unfit in (nan, turned):
+            for compute in (compute_localization_accuracy, compute_mean_iou):
+                with self.assertRaisesRegex(ValueError, "one of those found for image 1 is not"):
+                    compute([BOXES[0], unfit], TRUTHS[:2])
+                with self.assertRaisesRegex(ValueError, "one of those annotated for image 0 is not"):
+                    compute(BOXES[:1], [unfit])
+            with self.assertRaisesRegex(ValueError, "one of those found for 'a.png', class 'Mass' is not"):
+                summarize_localization({"a.png": {"Mass": unfit}}, {"a.png": {"Mass": TRUTHS[0]}})
+        with self.assertRaisesRegex(ValueError, "scores of boxes must be finite and positive"):
+            compute_froc(BOXES[:1], [torch.tensor([math.nan, 1.0])], TRUTHS[:1])
+        with self.assertRaisesRegex(ValueError, "points must be finite, 1 of 2 are not, first: nan for image 0"):
+            compute_pointing_game(torch.tensor([[math.nan, 1.0]]), TRUTHS[:1])
+        with self.assertRaisesRegex(ValueError, "heatmaps must be finite, that of image 0 is not"):
+            compute_max_box_accuracy([np.full((4, 4), np.nan)], TRUTHS[:1])
+
     def test_lengths_differ(self):
         with self.assertRaisesRegex(ValueError, "one list of annotations is needed for each image, got 1 for 3"):
             compute_localization_accuracy(BOXES, TRUTHS[:1])
+
+
+class TestSummary(unittest.TestCase):
+    def test_each_class_over_the_images_annotated_with_it(self):
+        annotated = {"a.png": {"Mass": TRUTHS[0]}, "b.png": {"Mass": TRUTHS[1], "Nodule": TRUTHS[0]}, "c.png": {}}
+        found = {"a.png": {"Mass": BOXES[0], "Nodule": BOXES[1]}, "b.png": {"Mass": BOXES[1]}, "d.png": {}}
+        figures = summarize_localization(found, annotated)
+        self.assertEqual((figures["Mass images"], figures["Nodule images"]), (2, 1))
+        # by hand above: both images' three annotations, two of them found
+        self.assertAlmostEqual(figures["Mass accuracy at 0.3"], 2 / 3)
+        self.assertEqual((figures["Nodule accuracy at 0.3"], figures["Nodule mean IoU"]), (0.0, 0.0))  # no box at all
+        self.assertEqual(summarize_localization({"d.png": {}}, annotated), {})
 
 
 class TestOtherMetrics(unittest.TestCase):

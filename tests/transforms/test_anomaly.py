@@ -52,6 +52,12 @@ class TestAnomalyScored(unittest.TestCase):
         self.assertEqual((d["anomaly_score"].item(), d["anomaly_score_raw"].item()), (13.5, 15))
         with self.assertRaisesRegex(ValueError, r"top_fraction must be in \[0, 1\], got 2"):
             AnomalyScored(top_fraction=2)
+        for setting, value in (("sigma", -1), ("sigma", math.nan), ("sigma", "4"), ("top_fraction", math.nan)):
+            with self.assertRaisesRegex(ValueError, f"{setting} must be "):
+                AnomalyScored(**{setting: value})
+        for fraction in (0, 1.5, math.nan):
+            with self.assertRaisesRegex(ValueError, r"fraction must be in \(0, 1\], got"):
+                mean_of_largest(torch.zeros(4), fraction)
 
     def test_the_heatmap_goes_the_way_of_the_image_back(self):
         way = Compose([Flipd("image", 0)])
@@ -70,9 +76,39 @@ class TestAnomalyVerdictd(unittest.TestCase):
             d = verdict({"anomaly_score": torch.tensor(score)})
             self.assertEqual((d["p_value"], d["abnormal"]), (p_value, abnormal))
 
-    def test_no_promise_means_no_alarm(self):
+    def test_no_promise_means_no_verdict(self):
+        # it was "not flagged" for every image, which no normal had promised
         d = AnomalyVerdictd(calibration={"scores": [1.0], "threshold": math.inf})({"anomaly_score": 1e9})
-        self.assertFalse(d["abnormal"])
+        self.assertEqual((d["p_value"], "abnormal" in d), (0.5, False))
+
+    def test_a_score_that_is_none_gets_no_verdict(self):
+        for calibration in (None, {"scores": [1.0, 2.0, 3.0], "threshold": 2.5}):
+            for value in (math.nan, math.inf, -math.inf):
+                d = AnomalyVerdictd(calibration=calibration)({"anomaly_score": torch.tensor(value)})
+                self.assertEqual(d["not_assessed"], f"anomaly_score must be finite, got {value}")
+                self.assertFalse({"abnormal", "p_value"} & set(d))
+
+    def test_a_map_with_one_value_that_is_none_has_no_score(self):
+        hole = torch.zeros(1, 4, 4)
+        hole[0, 1, 2] = math.nan
+        for fraction in (0.0, 0.1):
+            d = AnomalyScored(top_fraction=fraction)({"pred": hole, "image": torch.zeros(1, 16, 16)})
+            self.assertTrue(math.isnan(d["anomaly_score"]))
+
+    def test_what_is_not_assessed_gets_no_verdict(self):
+        verdict = AnomalyVerdictd(calibration={"scores": [1.0, 2.0, 3.0], "threshold": 2.5})
+        d = verdict({"anomaly_score": 9.0, "not_assessed": "a photograph"})
+        self.assertEqual((d["p_value"], d["not_assessed"], "abnormal" in d), (0.25, "a photograph", False))
+
+    def test_a_calibration_that_means_nothing(self):
+        for content, rule in (
+            ({"scores": [1.0, math.nan], "threshold": 1.0}, "calibration must hold finite scores, 1 of 2 are not"),
+            ({"scores": [], "threshold": 1.0}, "calibration must hold at least one score"),
+            ({"scores": [1.0], "threshold": math.nan}, "threshold must be a finite number, got nan"),
+            ({"scores": [1.0], "threshold": True}, "threshold must be a finite number, got True"),
+        ):
+            with self.assertRaisesRegex(ValueError, rule):
+                AnomalyVerdictd(calibration=content)
 
     def test_without_a_calibration_nothing_is_added(self):
         self.assertEqual(AnomalyVerdictd()({"anomaly_score": 1.0}), {"anomaly_score": 1.0})
