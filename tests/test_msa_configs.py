@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bundle.data import read_classifier_calibration
+from bundle.data.files import file_sha256
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
 
@@ -66,18 +69,47 @@ class TestMSAConfigs(unittest.TestCase):
         state = torch.load(models / "mining" / "checkpoint.pt", weights_only=True)
         self.assertEqual(len(state["mining"]["bank"]["keys"]), 12)
         self.assertIn("frozen_copy.classifier.weight", state["loss"])
+        for phase in ("backbone", "head", "end_to_end", "mining"):
+            weights = models / phase / "model.pt"  # the best network's, in mining the last one's
+            with self.assertNoLogs("bundle.data.classifier_calibration"):
+                content = read_classifier_calibration(
+                    weights.with_name("calibration.json"), file_sha256(weights), ["Mass", "Nodule"]
+                )
+            self.assertEqual([curve["positives"] for curve in content["roc"].values()], [3, 2])
+            self.assertTrue(all(0 < point < 1 for point in content["thresholds"].values()))
 
         trained = ["--model_dir", str(models / "mining")]
         boxes, out = str(self.root / "BBox_List_2017.csv"), self.root / "evaluation"
         self.succeed(run_bundle("evaluate", *data, *trained, "--boxes_path", boxes, "--output_dir", str(out)))
         metrics = json.loads((out / "metrics.json").read_text())
-        self.assertIn("Mass accuracy at 0.1", metrics)
+        self.assertEqual(metrics["Mass images"], 3)
+        # every annotated image has a box to judge; what is said of the images are the findings that are present
+        self.assertGreater(metrics["Mass accuracy at 0.1"] + metrics["Mass false positives per image at 0.1"], 0.99)
+        images = json.loads((out / "predictions.json").read_text())["images"]
+        points = read_classifier_calibration(models / "mining" / "calibration.json", None, ["Mass", "Nodule"])
+        for image in images:
+            present = {c for c, p in image["label_scores"].items() if p >= points["thresholds"][c]}
+            self.assertLessEqual({box["label"] for box in image["boxes"]}, present)
+            self.assertEqual(image["abnormal"], bool(present))
 
         out = self.root / "inference"
         self.succeed(run_bundle("inference", *trained, "--input", str(self.root / "1.png"), "--output_dir", str(out)))
         self.assertIn("step 3", (out / "report.html").read_text())
-        rows = list(csv.DictReader((out / "predictions.csv").open()))
-        self.assertGreater(int(rows[0]["boxes"]), 0)
+        # a threshold on a user's own word: at 1 nothing is present, near 0 everything is
+        for threshold, present in (("1.0", False), ("0.0001", True)):
+            out = self.root / f"inference {threshold}"
+            flags = ["--input", str(self.root / "1.png"), "--output_dir", str(out)]
+            self.succeed(run_bundle("inference", *trained, *flags, "--probability_threshold", threshold))
+            (row,) = csv.DictReader((out / "predictions.csv").open())
+            self.assertEqual((int(row["boxes"]) > 0, row["abnormal"]), (present, str(int(present))))
+        (models / "mining" / "calibration.json").unlink()
+        out = self.root / "uncalibrated"
+        done = run_bundle("inference", *trained, "--input", str(self.root / "1.png"), "--output_dir", str(out))
+        self.succeed(done)
+        self.assertIn("no calibration 'calibration.json'", done.stdout + done.stderr)
+        (row,) = csv.DictReader((out / "predictions.csv").open())
+        self.assertEqual((row["boxes"], row["abnormal"]), ("0", ""))
+        self.assertGreater(float(row["probability_Mass"]), 0)
 
     def test_boxes_of_some_images_guide_the_maps(self):
         layers = ["base", "train", "msa", "msa_train", "msa_end_to_end", "msa_boxes"]

@@ -47,33 +47,32 @@ class LocalizationFigures:
     ) -> None:
         self.classes, self.boxes, self.bounds, self.kind = class_names(classes), boxes, bounds, kind
         self.found: dict[str, dict[str, torch.Tensor]] = {}
+        self._unfit: str | None = None
 
     def attach(self, engine: Engine) -> None:
         """
         Args:
             engine: MONAI evaluator with decollation and :py:class:`bundle.inferers.AttentionMiningInferer`.
         """
-        engine.add_event_handler(Events.STARTED, lambda _: self.found.clear())
+        engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
-        """
-        Collect the boxes of one batch.
+    def _clear(self, engine: Engine) -> None:
+        self.found.clear()
+        self._unfit = None
 
-        Raises:
-            ValueError: When two images have one file name, by which annotations are found, or an image's logits are
-                not finite, so that its maps and boxes are none.
-        """
+    def __call__(self, engine: Engine) -> None:
+        """Collect the boxes of one batch."""
         items: Any = engine.state.output
         for item in items:
             image, out = item[CommonKeys.IMAGE], item[CommonKeys.PRED]
             name = split_frame(str(image.meta["filename_or_obj"]))[0].name
-            if name in self.found:
-                raise ValueError(f"annotations are found by file name, so each must be unique, got '{name}' twice.")
             logits = convert_to_tensor(out["logits"]).cpu()
-            if not logits.isfinite().all():
+            if name in self.found:
+                self._unfit = f"annotations are found by file name, which must be unique, got '{name}' twice."
+            elif not logits.isfinite().all():
                 c = int((~logits.isfinite()).int().argmax())
-                raise ValueError(f"logits must be finite, got {logits[c]:g} for '{name}', class '{self.classes[c]}'.")
+                self._unfit = f"logits must be finite, got {float(logits[c])} for '{name}', class '{self.classes[c]}'."
             parts = zip(out["boxes"], out["map_heights"], strict=True)
             self.found[name] = {
                 label: found_in_source(convert_to_tensor(edges).cpu(), convert_to_tensor(heights).cpu(), image)[0]
@@ -86,5 +85,11 @@ class LocalizationFigures:
 
         Args:
             results: ignored; they hold the boxes of findings that are present, not of all.
+
+        Raises:
+            ValueError: When two images had one file name, by which annotations are found, or an image's logits are not
+                finite, so that its maps and boxes are none.
         """
+        if self._unfit is not None:
+            raise ValueError(self._unfit)
         return summarize_localization(self.found, self.boxes, self.bounds, self.kind)
