@@ -112,9 +112,10 @@ def prior_on_grid(anomaly: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
         grid: rows and columns ``H, W`` of the maps.
 
     Returns:
-        values 0..1, shape ``(B, 1, H, W)``, float32 or float64; a map of zeros becomes ones, which favor no place.
+        values 0..1, shape ``(B, 1, H, W)``, float32 or float64; a map of zeros becomes ones, which favor no place,
+        and one with NaN stays NaN.
     """
     wide = anomaly.to(torch.promote_types(anomaly.dtype, torch.float32))  # antialiasing is not built for half precision
     small = F.interpolate(wide, size=list(grid), mode="bilinear", align_corners=False, antialias=True).clamp_min(0)
     peak = small.amax(dim=(-2, -1), keepdim=True)
-    return torch.where(peak > 0, small / peak.clamp_min(torch.finfo(small.dtype).tiny), torch.ones_like(small))
+    return torch.where(peak == 0, torch.ones_like(small), small / peak.clamp_min(torch.finfo(small.dtype).tiny))

@@ -69,8 +69,8 @@ class AttentionMiningInferer(Inferer):
         Returns:
             ``logits`` ``(B, C)``; ``maps`` ``(B, T, C, h, w)``, the stretched map of each step, 0..1;
             ``heatmap`` ``(B, C, h, w)``, the final map, 0..1; ``boxes`` ``(B, C, K, 4)`` as left, upper, right, lower
-            edge in pixels of ``inputs``, and their ``map_heights`` ``(B, C, K)``, the mean of the final map inside, 0..1,
-            falling, 0 for no further box. No probability is in them.
+            edge in pixels of ``inputs``, and their ``map_heights`` ``(B, C, K)``, the mean of the final map inside,
+            0..1, falling, 0 for no further box. No probability is in them.
         """
         raw = _at_least_single(network(inputs, *args, **kwargs))
         logits = erased_logits(raw)

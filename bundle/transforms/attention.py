@@ -75,9 +75,9 @@ class AttentionResultd(MapTransform):
 
         Returns:
             the item with ``label_scores`` (probability of each class), ``operating_points``, ``abnormal`` where the
-            operating points give a verdict, ``not_assessed`` in place of it where a probability is not finite,
-            ``boxes`` of the findings that are present in pixels of the file, ``map_height`` first (the mean height of
-            the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the findings and
+            operating points give a verdict, ``not_assessed`` in place of it where a probability or a map is not finite,
+            ``boxes`` of the findings that are present in pixels of the file, the largest ``map_height`` first (the
+            mean height of the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the findings and
             the class that the heatmap shows: of those present, or else of all, the most probable finding. The heatmap
             is its final map and after it its map of each step, on the network's input and with the transforms of the
             image, so that ``Invertd`` brings them to the pixel grid of the file.
@@ -92,16 +92,13 @@ class AttentionResultd(MapTransform):
                 zip(self.classes, (out["logits"].double() / self.temperature).sigmoid().tolist(), strict=True)
             )
             points = {} if d.get("not_assessed") else self.operating_points
-            stated = verdict_of(scores, points, self.findings)
-            present = stated.pop("present", None)
+            if not out["heatmap"].isfinite().all():  # a prior that is no number leaves the probabilities as they are
+                d["not_assessed"], points = "the maps of all classes must be finite, some are not", {}
+            stated, present, words = verdict_of(scores, points, self.findings)
             best = max(present or self.findings, key=lambda name: scores[name])
-            d |= stated | {"label_scores": scores, "extra": dict(d.get("extra", {}))}
-            d["extra"]["heatmap shows"] = heatmap_title(best, scores, points)
-            if present is not None:
-                d["extra"]["at or above threshold"] = ", ".join(present) or "none"
-                if missing := [name for name in self.findings if name not in points]:
-                    d["extra"]["no operating point"] = ", ".join(missing)
-            boxes = [box for name in present or () for box in self._boxes(out, name, image)]
+            d.update(stated, label_scores=scores, extra=dict(d.get("extra", {})))
+            d["extra"] |= words | {"heatmap shows": heatmap_title(best, scores, stated["operating_points"])}
+            boxes = [box for name in present for box in self._boxes(out, name, image)]
             d["boxes"] = sorted(boxes, key=lambda box: -box["map_height"])
             index = self.classes.index(best)
             maps = torch.cat([out["heatmap"][index][None], out["maps"][:, index]])

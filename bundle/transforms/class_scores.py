@@ -60,7 +60,7 @@ def operating_points_of(calibration: Mapping[str, Any] | None, findings: Sequenc
 
 def verdict_of(
     label_scores: Mapping[str, float], operating_points: Mapping[str, float], findings: Sequence[str]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """
     Return what an item's results say of its findings, from finite probabilities alone.
 
@@ -70,20 +70,30 @@ def verdict_of(
         findings: names.
 
     Returns:
-        ``operating_points``; ``abnormal``, true where any finding reaches its point, false where all have one and none
-        reaches it; ``present``, a list of those that do. Where a probability is not finite, only ``not_assessed`` with
-        the reason and empty ``operating_points``; without any operating point nothing but empty ones.
+        three things. What goes into the item: ``operating_points``, and ``abnormal``, true where any finding reaches
+        its point, false where all have one and none reaches it; where a probability is not finite, empty
+        ``operating_points`` and ``not_assessed`` with the reason. The findings that reach their point. The same in
+        words for the tables, empty without any operating point.
+
+    Example:
+        >>> verdict_of({"Mass": 0.9, "Hernia": 0.9}, {"Mass": 0.95}, ["Mass", "Hernia"])
+        ({'operating_points': {'Mass': 0.95}}, [], {'at or above threshold': 'none', 'no operating point': 'Hernia'})
     """
     unfit = [(name, value) for name, value in label_scores.items() if not math.isfinite(value)]
     if unfit:
         reason = f"the probability of '{unfit[0][0]}' must be finite, got {unfit[0][1]}"
-        return {"not_assessed": reason, "operating_points": {}}
+        return {"not_assessed": reason, "operating_points": {}}, [], {}
     stated: dict[str, Any] = {"operating_points": dict(operating_points)}
-    if operating_points:
-        stated["present"] = [name for name in operating_points if label_scores[name] >= operating_points[name]]
-        if stated["present"] or len(operating_points) == len(findings):
-            stated["abnormal"] = bool(stated["present"])
-    return stated
+    if not operating_points:
+        return stated, [], {}
+    present = [name for name in operating_points if label_scores[name] >= operating_points[name]]
+    words = {"at or above threshold": ", ".join(present) or "none"}
+    missing = [name for name in findings if name not in operating_points]
+    if missing:
+        words["no operating point"] = ", ".join(missing)
+    if present or not missing:
+        stated["abnormal"] = bool(present)
+    return stated, present, words
 
 
 class ClassScoresd(Transform):
@@ -137,17 +147,13 @@ class ClassScoresd(Transform):
         item["label_scores"] = scores
         item["extra"] = dict(item.get("extra", {}))
         points = {} if item.get("not_assessed") else self.operating_points
-        stated = verdict_of(scores, points, self.findings)
-        present = stated.pop("present", None)
-        item |= stated
+        stated, _, words = verdict_of(scores, points, self.findings)
+        item.update(stated)
+        item["extra"].update(words)
         unfit = "not_assessed" in stated
         item["anomaly_score"] = math.nan if unfit else max(scores[c] for c in self.findings)
-        if present is not None:
-            item["extra"]["at or above threshold"] = ", ".join(present) or "none"
-            if missing := [c for c in self.findings if c not in points]:
-                item["extra"]["no operating point"] = ", ".join(missing)
         if shown := item.pop("heatmap_class", None):
-            item["extra"]["heatmap shows"] = heatmap_title(shown, scores, points)
+            item["extra"]["heatmap shows"] = heatmap_title(shown, scores, stated["operating_points"])
         if item.get(CommonKeys.LABEL) is not None:
             target = dict(zip(self.classes, torch.as_tensor(item[CommonKeys.LABEL]).tolist(), strict=True))
             true = [c for c in self.findings if target[c]]

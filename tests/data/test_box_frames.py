@@ -11,7 +11,7 @@ import torch
 from monai.transforms import CenterSpatialCropd, Compose, LoadImaged, RandFlipd
 from PIL import Image
 
-from bundle.data.box_frames import boxes_in_source, boxes_on_input
+from bundle.data.box_frames import boxes_in_source, boxes_on_input, found_in_source, seen_in_source
 from bundle.data.readers import RadiologyReader
 from bundle.transforms.geometry import ResizeAndPadd
 
@@ -39,6 +39,13 @@ class TestBoxFrames(unittest.TestCase):
         bright = np.argwhere(image[0].numpy() > 0.5)
         self.assertEqual(bright.min(axis=0).tolist()[::-1], [20, 22])
         torch.testing.assert_close(boxes_in_source(here, image), boxes)
+        # the crop leaves columns 4 to 60 of 64, which are 10 to 150 of 160; the rows cut off were padding
+        torch.testing.assert_close(seen_in_source(image), torch.tensor([10.0, 0.0, 150.0, 80.0]))
+        # a box within the padding is none, and a height of 0 says that there is no box
+        found = torch.cat([here, torch.tensor([[0.0, 0.0, 9.0, 9.0]]), here])
+        edges, heights = found_in_source(found, torch.tensor([0.7, 0.6, 0.0]), image)
+        torch.testing.assert_close(edges, boxes)
+        self.assertEqual(heights.tolist(), [torch.tensor(0.7).item()])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import unittest
 
 import torch
 
-from bundle.functional.heatmaps import final_heatmap, mined_heatmaps, normalized_maps
+from bundle.functional.heatmaps import final_heatmap, mined_heatmaps, normalized_maps, prior_on_grid
 
 
 class TestNormalizedMaps(unittest.TestCase):
@@ -47,6 +47,12 @@ class TestFinalHeatmap(unittest.TestCase):
     def test_too_few_masks(self):
         with self.assertRaisesRegex(ValueError, "got 2 maps and 0 masks"):
             final_heatmap([torch.zeros(1, 1), torch.zeros(1, 1)], [])
+
+
+class TestPriorOfNoNumber(unittest.TestCase):
+    def test_a_prior_that_is_none_does_not_become_one_that_favors_no_place(self):
+        self.assertTrue(prior_on_grid(torch.full((1, 1, 4, 4), float("nan")), (2, 2)).isnan().all())
+        self.assertEqual(prior_on_grid(torch.zeros(1, 1, 4, 4), (2, 2)).tolist(), [[[[1, 1], [1, 1]]]])
 
 
 class TestMinedHeatmaps(unittest.TestCase):

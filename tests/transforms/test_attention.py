@@ -149,6 +149,15 @@ class TestAttentionResult(unittest.TestCase):
         self.assertEqual(item["not_assessed"], "the probability of 'other' must be finite, got nan")
         self.assertEqual((item["boxes"], item["operating_points"], "abnormal" in item), ([], {}, False))
 
+    def test_a_prior_that_is_no_number_gets_no_verdict_and_no_box(self):
+        image = MetaTensor(torch.zeros(3, 8, 8), meta={"original_affine": torch.eye(4), "spatial_shape": (8, 8)})
+        inferer = AttentionMiningInferer(upsample=1, prior=lambda x: torch.full((1, 1, 4, 4), float("nan")))
+        out = inferer(torch.rand(1, 3, 8, 8) + 1, BrightnessNet())
+        d = {"image": image, "pred": {k: v[0] for k, v in out.items()}}
+        item = AttentionResultd(classes=CLASSES, calibration=calibration(0.5))(d)
+        self.assertEqual(item["not_assessed"], "the maps of all classes must be finite, some are not")
+        self.assertEqual((item["boxes"], item["operating_points"], "abnormal" in item), ([], {}, False))
+
     def test_what_is_not_assessed_gets_no_verdict_and_no_box(self):
         image = MetaTensor(torch.zeros(3, 8, 8), meta={"original_affine": torch.eye(4), "spatial_shape": (8, 8)})
         out = AttentionMiningInferer(upsample=1)(torch.rand(1, 3, 8, 8) + 1, BrightnessNet())
