@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import torch
 
 from bundle.data.calibration_checks import check_anomaly_calibration, parse_calibration
 from bundle.data.files import atomic_path, file_sha256
-from bundle.functional.conformal import conformal_threshold
+from bundle.functional.conformal import conformal_threshold, promised_threshold
 
-__all__ = ["heat_of_normal", "read_calibration", "write_calibration"]
+__all__ = ["heat_of_normal", "read_calibration", "with_false_alarm_rate", "write_calibration"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,3 +91,22 @@ def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dic
     if weights_sha256 not in (None, content["weights_sha256"]):
         raise ValueError(f"'{source.name}' belongs to other weights than those in use; calibrate again.")
     return content
+
+
+def with_false_alarm_rate(content: Mapping[str, Any], false_alarm_rate: float) -> dict[str, Any]:
+    """
+    Return a calibration for another false-alarm rate, from the scores that it keeps.
+
+    Args:
+        content: what :py:func:`read_calibration` returned.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+
+    Raises:
+        ValueError: When the rate is out of range, or less than so many scores can promise.
+
+    Example:
+        >>> with_false_alarm_rate({"scores": [1.0, 2.0, 3.0]}, 0.5)
+        {'scores': [1.0, 2.0, 3.0], 'false_alarm_rate': 0.5, 'threshold': 2.0}
+    """
+    threshold = promised_threshold(torch.tensor(content["scores"], dtype=torch.float64), false_alarm_rate)
+    return {**content, "false_alarm_rate": float(false_alarm_rate), "threshold": threshold}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 __all__ = ["class_names", "is_number", "number_in", "shown", "true_or_false", "whole_number"]
@@ -14,7 +15,7 @@ __all__ = ["class_names", "is_number", "number_in", "shown", "true_or_false", "w
 
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number: no boolean, no text, no NaN, and no integer beyond floating point."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return False
     try:
         return math.isfinite(value)
@@ -62,9 +63,9 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     Raises:
         ValueError: When it is none; ``3.0`` is none either.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}.")
-    return value
+    return int(value)
 
 
 def true_or_false(name: str, value: Any) -> bool:

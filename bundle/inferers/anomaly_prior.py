@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from monai.utils import convert_to_tensor
 
+from bundle.functional.rules import shown, whole_number
+
 __all__ = ["AnomalyPrior"]
 
 
@@ -27,7 +29,7 @@ class AnomalyPrior:
         image_size: rows and columns of the images it takes.
 
     Raises:
-        ValueError: When the file cannot be loaded.
+        ValueError: When the file cannot be loaded, or ``image_size`` is not two whole numbers above 0.
     """
 
     def __init__(self, path: str | Path, image_size: Sequence[int] = (224, 224)) -> None:
@@ -35,7 +37,9 @@ class AnomalyPrior:
             self.network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise ValueError(f"'{path}' must be a TorchScript file, it cannot be loaded.") from error
-        self.image_size = list(image_size)
+        if isinstance(image_size, str) or len(image_size) != 2:
+            raise ValueError(f"image_size must be rows and columns, got {shown(image_size)}.")
+        self.image_size = [whole_number("image_size", side) for side in image_size]
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:

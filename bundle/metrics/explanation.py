@@ -12,6 +12,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
+from bundle.metrics.finite import check_finite
+
 __all__ = ["randomization_check"]
 
 
@@ -40,10 +42,11 @@ def randomization_check(
         correlation with the original map, 0..1; a constant map counts 0.
 
     Raises:
-        ValueError: When a layer is unknown or has nothing to randomize.
+        ValueError: When a layer is unknown or has nothing to randomize, or a map is not finite.
     """
     trial = copy.deepcopy(network)
     original = explain(trial, image).flatten(1).cpu().numpy()
+    check_finite("maps of the trained network", original)
     alike = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -55,6 +58,7 @@ def randomization_check(
             for module in inner:
                 module.reset_parameters()
             maps = explain(trial, image).flatten(1).cpu().numpy()
+            check_finite(f"maps once '{name}' is random", maps)
             alike[name] = float(np.mean([_correlation(a, b) for a, b in zip(original, maps, strict=True)]))
     return alike
 

@@ -77,10 +77,10 @@ class AttentionResultd(MapTransform):
             the item with ``label_scores`` (probability of each class), ``operating_points``, ``abnormal`` where the
             operating points give a verdict, ``not_assessed`` in place of it where a probability or a map is not finite,
             ``boxes`` of the findings that are present in pixels of the file, the largest ``map_height`` first (the
-            mean height of the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the findings and
-            the class that the heatmap shows: of those present, or else of all, the most probable finding. The heatmap
-            is its final map and after it its map of each step, on the network's input and with the transforms of the
-            image, so that ``Invertd`` brings them to the pixel grid of the file.
+            mean height of the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the
+            findings and the class that the heatmap shows: of those present, or else of all, the most probable finding.
+            The heatmap is its final map and after it its map of each step, on the network's input and with the
+            transforms of the image, so that ``Invertd`` brings them to the pixel grid of the file.
         """
         d = dict(data)
         image = d[self.image_key]

@@ -10,6 +10,8 @@ import unittest
 from pathlib import Path
 
 from bundle.data import read_calibration, write_calibration
+from bundle.data.calibration import with_false_alarm_rate
+from bundle.data.calibration_checks import check_anomaly_calibration
 from bundle.data.files import file_sha256
 
 
@@ -38,6 +40,14 @@ class TestCalibration(unittest.TestCase):
         self.assertIn("2 held-back normals cannot promise a false-alarm rate of 0.1", logs.output[0])
         self.assertIsNone(json.loads(self.path.read_text())["threshold"])  # valid JSON, not Infinity
         self.assertEqual(read_calibration(self.path)["threshold"], math.inf)
+
+    def test_another_rate_from_the_kept_scores(self):
+        write_calibration(self.path, self.weights, range(19), 0, 0.1)
+        content = with_false_alarm_rate(read_calibration(self.path), 0.05)
+        self.assertEqual((content["false_alarm_rate"], content["threshold"]), (0.05, 18.0))
+        check_anomaly_calibration(content, "c.json")
+        with self.assertRaisesRegex(ValueError, "at least 0.05, the least that 19 normals can promise, got 0.04"):
+            with_false_alarm_rate(content, 0.04)
 
     def test_none_where_there_is_none(self):
         with self.assertLogs("bundle.data.calibration", "WARNING"):

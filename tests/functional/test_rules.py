@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import unittest
 
+import numpy as np
+
 from bundle.functional.rules import class_names, is_number, number_in, shown, true_or_false, whole_number
 
 
 class TestRules(unittest.TestCase):
     def test_numbers(self):
-        self.assertEqual([is_number(v) for v in (1, 0.5, -2)], [True] * 3)
+        self.assertEqual([is_number(v) for v in (1, 0.5, -2, np.float32(1), np.int64(1))], [True] * 5)
         self.assertFalse(any(map(is_number, (True, "1", None, math.nan, math.inf, 10**400, [1]))))
         self.assertEqual(number_in("rate", 1, 0, 1), 1.0)
         for value in (0, True, "0.5", None, math.nan, 1.1):

@@ -34,6 +34,13 @@ class TestRandomizationCheck(unittest.TestCase):
         alike = randomization_check(self.network, lambda net, x: torch.zeros_like(x), self.image, ["2"])
         self.assertEqual(alike, {"2": 0.0})
 
+    def test_a_map_that_is_none_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "maps of the trained network must be finite, .* nan for image 0"):
+            randomization_check(self.network, lambda net, x: x / 0 * 0, self.image, ["2"])
+        maps = iter((self.image, self.image * torch.nan))
+        with self.assertRaisesRegex(ValueError, "maps once '2' is random must be finite"):
+            randomization_check(self.network, lambda net, x: next(maps), self.image, ["2"])
+
     def test_layer_without_parameters(self):
         for name in ("1", "9"):
             with self.assertRaisesRegex(ValueError, f"parameters to randomize, got '{name}'"):

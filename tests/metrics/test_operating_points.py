@@ -15,6 +15,7 @@ from bundle.metrics.operating_points import (
     threshold_of,
     thresholds_of,
     wilson_interval,
+    with_operating_points,
 )
 
 P = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
@@ -109,6 +110,10 @@ class TestWishedPoints(unittest.TestCase):
         found = thresholds_of(roc, sensitivity=0.5, findings=["Mass", "Hernia"])
         self.assertEqual(found, {"normal": threshold_of(roc["normal"]), "Mass": found["Mass"], "Hernia": None})
         self.assertAlmostEqual(found["Mass"], 0.65)
+        content = {"weights_sha256": "0" * 64, "temperature": 1.0, "thresholds": dict.fromkeys(roc, 0.5), "roc": roc}
+        changed = with_operating_points(content, sensitivity=0.5, findings=["Mass", "Hernia"])
+        self.assertEqual(changed, content | {"thresholds": found})
+        check_class_calibration(changed, "c.json", list(roc))
         with self.assertRaisesRegex(ValueError, "keeps no 'roc' to choose an operating point from"):
             thresholds_of({}, sensitivity=0.5)
 
