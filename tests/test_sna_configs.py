@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from bundle.networks.blocks.attention import ATTENTION_NAMES
+from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--image_size", "[64,64]"]
@@ -74,6 +75,18 @@ class TestSNAConfigs(unittest.TestCase):
         rows = list(csv.DictReader((out / "predictions.csv").open()))
         self.assertEqual(len(rows), 32)
         self.assertAlmostEqual(float(rows[0]["probability_normal"]) + float(rows[0]["probability_square"]), 1, places=5)
+
+    def test_a_setting_of_the_calibration_is_refused_before_training(self):
+        for name in ("sna_train", "msa_train_end_to_end"):
+            out = self.root / f"refused {name}"
+            settings = {"dataset_dir": self.root, "output_dir": out, "classes": ["normal", "square"]}
+            with self.assertRaises(Exception) as caught:
+                run_workflow(name, **settings, sensitivity=1.5, resize=[64, 64], image_size=[64, 64])
+            error: BaseException = caught.exception
+            while error.__cause__ is not None:
+                error = error.__cause__
+            self.assertEqual(str(error), "sensitivity must be in (0, 1), got 1.5.")
+            self.assertEqual([path.name for path in out.glob("*.pt")], [])
 
     def test_unknown_block_lists_the_known(self):
         done = run_bundle("train", *self.common, "--output_dir", str(self.root / "x"), "--attention", "senet")
