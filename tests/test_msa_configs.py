@@ -88,6 +88,7 @@ class TestMSAConfigs(unittest.TestCase):
         images = json.loads((out / "predictions.json").read_text())["images"]
         points = read_classifier_calibration(models / "mining" / "calibration.json", None, ["Mass", "Nodule"])
         for image in images:
+            self.assertIsNone(image.get("not_assessed"))
             present = {c for c, p in image["label_scores"].items() if p >= points["thresholds"][c]}
             self.assertLessEqual({box["label"] for box in image["boxes"]}, present)
             self.assertEqual(image["abnormal"], bool(present))
@@ -103,6 +104,8 @@ class TestMSAConfigs(unittest.TestCase):
             (row,) = csv.DictReader((out / "predictions.csv").open())
             self.assertEqual((int(row["boxes"]) > 0, row["abnormal"]), (present, str(int(present))))
         (models / "mining" / "calibration.json").unlink()
+        model = models / "mining" / "model.json"
+        model.write_text(json.dumps({**json.loads(model.read_text()), "calibration": None}))
         out = self.root / "uncalibrated"
         done = run_bundle("inference", *trained, "--input", str(self.root / "1.png"), "--output_dir", str(out))
         self.succeed(done)

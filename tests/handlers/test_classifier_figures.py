@@ -78,13 +78,13 @@ class TestClassifierFigures(unittest.TestCase):
         # 'mass' is never positive; 4 positives of 'edema' can promise a sensitivity of 0.8 and no more
         loader = _of([[i / 4, -1.0] for i in range(8)], [[int(i > 3), 0] for i in range(8)])
         with self.assertLogs("bundle.handlers.classifier_figures", "WARNING") as logs:
-            _run(loader, ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity=0.9))
+            _run(loader, ClassifierCalibrator(self.path, self.weights, CLASSES, False, 0.9))
         content = read_classifier_calibration(self.path, None, CLASSES)
         self.assertEqual(content["thresholds"], {"edema": None, "mass": None})
         self.assertIn("for 'edema': sensitivity must be at most 0.8, the most that 4 positive", logs.output[0])
         self.assertIn("for 'mass': 0 of 8 validation images are positive", logs.output[1])
         self.assertEqual((content["roc"]["edema"]["positives"], content["roc"]["mass"]), (4, None))
-        figures = ClassifierFigures(CLASSES, calibration=content, num_samples=50)
+        figures = ClassifierFigures(CLASSES, False, content, num_samples=50)
         _run(loader, figures)
         report = figures.summarize()
         self.assertEqual((report["mean AUROC"][0], report["means are over"]), (1.0, "edema"))
@@ -116,7 +116,7 @@ class TestClassifierFigures(unittest.TestCase):
             {"image": torch.full((2, 3, 3), 0.0) + torch.tensor([i - 3.0, 3.0 - i]).view(2, 1, 1), "label": label}
             for i, label in enumerate(torch.tensor([[0, 1]] * 4 + [[1, 0]] * 4))
         ]
-        handler = ClassifierCalibrator(self.path, self.weights, CLASSES, logits=erased_logits)
+        handler = ClassifierCalibrator(self.path, self.weights, CLASSES, False, logits=erased_logits)
         SupervisedEvaluator(
             torch.device("cpu"), DataLoader(Dataset(items), batch_size=5), nn.Identity(), val_handlers=[handler]
         ).run()

@@ -37,7 +37,7 @@ class TestClassScores(unittest.TestCase):
         self.assertEqual(item["extra_maps"]["attention"].shape, (5, 4))
 
     def test_the_normal_class_is_no_finding(self):
-        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, -9.0, -9.0]), "label": torch.tensor([1, 0, 0])})
         self.assertEqual((item["abnormal"], item["label"]), (False, 0))
         self.assertLess(item["anomaly_score"], 0.1)  # not the 0.99 of the normal class
@@ -45,7 +45,7 @@ class TestClassScores(unittest.TestCase):
 
     def test_a_finding_without_an_operating_point_is_neither_present_nor_absent(self):
         calibration = {"temperature": 1.0, "thresholds": {"edema": 0.6, "hernia": None}}
-        scores = ClassScoresd(["edema", "hernia"], calibration=calibration)
+        scores = ClassScoresd(["edema", "hernia"], False, calibration)
         item = scores({"pred": torch.tensor([-9.0, 9.0])})
         self.assertEqual(item["operating_points"], {"edema": 0.6})
         self.assertNotIn("abnormal", item)  # no edema, but who knows of the hernia
@@ -63,14 +63,14 @@ class TestClassScores(unittest.TestCase):
             self.assertEqual((item["operating_points"], item["extra"]), ({}, {}))
 
     def test_what_is_not_assessed_gets_no_verdict(self):
-        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([0.0, 9.0, 9.0]), "not_assessed": "a photograph"})
         self.assertEqual((item["not_assessed"], item["operating_points"]), ("a photograph", {}))
         self.assertNotIn("abnormal", item)
         self.assertGreater(item["label_scores"]["edema"], 0.9)
 
     def test_the_heatmap_says_what_it_shows(self):
-        scores = ClassScoresd(["none", "edema", "mass"], calibration=CALIBRATION, normal_class="none")
+        scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         for name, title in (
             ("mass", "mass"),
             ("edema", "edema, below its operating point"),
