@@ -61,7 +61,14 @@ class TestRunnableConfigs(unittest.TestCase):
         # DICOM results of other parameters get other UIDs
         stated = {
             "adfa": {"backbone_precision"},
-            "msa": {"probability_threshold", "mining_steps", "mining_threshold", "box_thresholds", "test_time_flip"},
+            "msa": {
+                "probability_threshold",
+                "max_box_fraction",
+                "mining_steps",
+                "mining_threshold",
+                "box_thresholds",
+                "test_time_flip",
+            },
             "sna": {"explanation", "explained_class"},
         }
         for family, names in stated.items():
