@@ -151,9 +151,9 @@ def _pixels(dataset: Dataset, stream: BinaryIO, file_size: int | None) -> Pixels
     if len(head) < 8 or struct.unpack(f"{order}2H", head[:4]) != (0x7FE0, 0x0010):
         return None
     vr = head[4:6].decode("latin-1")
-    if vr in set(VR):
+    if vr in ("OB", "OW", "UN"):  # no even length begins with these letters
         (length,) = struct.unpack(f"{order}L", stream.read(4))
-    else:  # implicit; some files are explicit before
+    else:  # implicit; some files are explicit up to here
         vr, (length,) = "OW", struct.unpack(f"{order}L", head[4:])
     if length == 0xFFFFFFFF:
         if file_size is not None:
@@ -182,10 +182,8 @@ def _shown_syntax(dataset: Dataset, pixels: Pixels) -> UID:
     """Return the transfer syntax of a file that does not state it, by the encoding and the first compressed frame."""
     is_implicit, is_little = dataset.original_encoding
     if pixels.length is not None:
-        if not is_little:
-            return (
-                ExplicitVRBigEndian  # implicit VR goes with it in no syntax of the Standard, and says nothing of pixels
-            )
+        if not is_little:  # implicit VR goes with it in no syntax of the Standard, and says nothing of pixels
+            return ExplicitVRBigEndian
         return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
     place = pixels.stream.tell()
     frame = get_frame(pixels.stream, 0, number_of_frames=frame_count(dataset))

@@ -15,6 +15,8 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -141,6 +143,21 @@ class TestWithoutStatedSyntax(unittest.TestCase):
                 words = self.pixels.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2")
                 path = save_dicom(self.folder / "made.dcm", words, syntax=syntax)
                 self.check(path.read_bytes(), np.float32(self.pixels / 65535)[None])
+
+    def test_implicit_big_endian_of_old_scanners(self):
+        dataset = pydicom.dcmread(save_dicom(self.folder / "made.dcm", self.pixels))
+        dataset.PixelData = self.pixels.astype(">u2").tobytes()
+        stream = DicomBytesIO()
+        stream.is_little_endian, stream.is_implicit_VR = False, True
+        write_dataset(stream, dataset)
+        (self.folder / "IM0001").write_bytes(stream.getvalue())
+        values = RadiologyReader().get_data([str(self.folder / "IM0001")])[0]
+        np.testing.assert_array_equal(values, np.float32(self.pixels / 65535)[None])
+
+    def test_an_implicit_length_that_reads_like_a_value_representation(self):
+        pixels = np.full((1, 0x5344), 51, np.uint8)  # 44 53 is "DS"
+        path = save_dicom(self.folder / "made.dcm", pixels, syntax=ImplicitVRLittleEndian)
+        self.check(path.read_bytes(), np.full((1, 1, 0x5344), np.float32(0.2)))
 
     def test_compressed(self):
         for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
