@@ -17,6 +17,7 @@ from bundle.data.errors import UnreadableImageError
 
 __all__ = ["GRAY", "display_values", "stored_range"]
 
+CONTRADICTION = "contradicts"  # in the note on an image that two elements would show as negatives of each other
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 SHAPES = ("IDENTITY", "INVERSE")  # of the Presentation LUT, PS3.3 C.7.6.1, C.8.11.3, C.11.6
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # of the VOI LUT, PS3.3 C.11.2
@@ -97,7 +98,7 @@ def _inverted(header: Dataset, photometric: str, override: str | None) -> tuple[
         return white, ""
     if (shape == "INVERSE") == white:
         return white, ""
-    return not white, f"Presentation LUT Shape {shape} contradicts {photometric}: shown by the shape"
+    return not white, f"Presentation LUT Shape {shape} {CONTRADICTION} {photometric}: shown by the shape"
 
 
 def _supplemental_note(header: Dataset) -> str:

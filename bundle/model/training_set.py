@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bundle.data.dicom_pixels import CONTRADICTION
 from bundle.data.readers import split_frame
 from bundle.functional.typicality import cell_means, cross_fitted_distances, typical_distance
 
@@ -161,7 +162,9 @@ def outside_reason(training_set: Mapping[str, Any], meta: Mapping[str, Any], dis
 
 
 def blank_reason(meta: Mapping[str, Any]) -> str:
-    """Return why an image of almost one value cannot be assessed, or nothing."""
+    """Return why an image of almost one value, or one that may be a negative, cannot be assessed, or nothing."""
+    if CONTRADICTION in str(meta.get("display_note", "")):
+        return f"what is bright must be stated without a contradiction, got: {meta['display_note']}"
     spread = float(meta["display_spread"])
     if spread < LEAST_SPREAD:
         return f"display values must spread over at least {LEAST_SPREAD}, got {spread:.3f}: almost one value"
