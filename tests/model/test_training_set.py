@@ -48,7 +48,7 @@ class TestTrainingSet(unittest.TestCase):
             ({"modality": "CT"}, r"modality must be one the model was trained on \(radiograph\), got CT"),
             ({"view_position": "LL"}, r"view must be one the model was trained on \(PA\), got LL"),
             ({"color_share": 0.5}, r"photometric kind must be one .*\(gray\), got color"),
-            ({"display_note": "Presentation LUT Shape IDENTITY contradicts MONOCHROME1"}, "what is bright must be stated"),
+            ({"display_note": "shape IDENTITY contradicts MONOCHROME1"}, "what is bright must be stated"),
             ({"display_note": "window of width 0 not applied"}, ""),
             ({"display_spread": 0.0}, "display values must spread over at least 0.02, got 0.000"),
             ({"source_size": [79, 100]}, "rows and columns must be at least 80, half of the smallest .*, got 79"),
