@@ -18,6 +18,7 @@ help:
 	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for trained weights)"
 	@echo "make sbom             write the software bill of materials of what make installs (CycloneDX)"
 	@echo "make audit            ask PyPI's advisories about the pinned packages"
+	@echo "flags of a run: docs/configs.md; of a script: python scripts/NAME.py --help"
 	@echo "make clean            remove .venv and everything generated"
 
 $(STAMP): pyproject.toml constraints.txt
