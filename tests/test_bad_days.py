@@ -101,6 +101,7 @@ class TestBadDays(unittest.TestCase):
         for family in FAMILIES:
             write_model(family, cls.root / family)
         cls.settings = {"model_dir": cls.root / "adfa", "formats": ["csv", "nifti"], "batch_size": 3, "secret": ""}
+        cls.settings["fixed_time"] = "2026-03-04T05:06:07"  # run.json tells the time of each run
         run_here("adfa_inference", input=cls.images, output_dir=cls.root / "whole", **cls.settings)
 
     def infer(self, out: Path, **settings) -> None:
