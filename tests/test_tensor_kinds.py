@@ -76,7 +76,7 @@ SIZE = (32, 48)
 NO_TENSOR = set(
     "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache LOSS_NAMES LoadReport "
     "PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT adaptive_kernel_size efficientnet_lite0_weights "
-    "full_precision load_pretrained read_state_dict".split()
+    "full_precision load_pretrained read_state_dict weights_source".split()
 )
 
 

@@ -215,7 +215,7 @@ SNA = {
     "cross entropy, all stages": Setting(
         {"label_smoothing": 0, "frozen_stages": 6}, results={"explanation": "grad_cam_plus_plus"}
     ),
-    "random start": Setting({"pretrained": None, "attention": "aa"}, results={"explained_class": "Mass"}),
+    "random start": Setting({"pretrained": "random", "attention": "aa"}, results={"explained_class": "Mass"}),
     "resnet": Setting({"attention": "cbam", "placement": "both"}, layers=RESNET),
     "resnet, sna": Setting(layers=RESNET),
     "densenet": Setting({"attention": "ppcr"}, layers=DENSENET),
@@ -235,7 +235,7 @@ SNA_LONG = {
     **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
 }
 MINING = {"mining_steps": 2, "epochs_per_step": 1, "max_epochs": 2}
-RESNET18 = {"backbone": "resnet18", "backbone_weights": None}
+RESNET18 = {"backbone": "resnet18", **RANDOM}
 MSA = {
     "backbone phase": Setting({"aggregate": False}, task="train_backbone"),
     "head phase": Setting(task="train_head", results={"test_time_flip": True}),
@@ -254,7 +254,8 @@ MSA_LONG = {
             {
                 **MINING,
                 "backbone": backbone,
-                "backbone_weights": None,
+                # the statistics of a random start stay those of no image while mining
+                "backbone_weights": "default" if backbone == "efficientnet_lite0" else "random",
                 "preservation": mode,
                 "aggregate": aggregate,
                 "atrous": atrous,

@@ -14,7 +14,7 @@ from torch import nn
 
 from bundle.functional.plain import network_input
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
-from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
+from bundle.networks.blocks.pretrained import load_pretrained, weights_source
 
 __all__ = ["BACKBONES", "PRECISIONS", "TORCHVISION_LAYOUT", "FeatureBackbone", "WideBottleneck", "make_resnet"]
 
@@ -108,17 +108,15 @@ class FeatureBackbone(nn.Module):
         if precision not in PRECISIONS:
             raise ValueError(f"backbone_precision must be one of {list(PRECISIONS)}, got '{precision}'.")
         self.name, self.precision = name, precision
-        weights = None if weights == "random" else weights
         if name == "efficientnet_lite0":
             trunk: EfficientNetLite0 | ResNet = EfficientNetLite0()
-            source = efficientnet_lite0_weights() if weights == "default" else weights
-            rename = r"(?<![^.])_"  # the file's names start with underscores
+            rename: str | None = r"(?<![^.])_"  # the file's names start with underscores
             self.channels: tuple[int, ...] = (24, 40, 112)
         else:
             trunk = make_resnet(name)
-            source, rename = PRETRAINED_URLS[name] if weights == "default" else weights, None
+            rename = None
             self.channels = tuple(c * _RESNETS[name][0].expansion for c in (64, 128, 256))
-        if source is not None:
+        if (source := weights_source(weights, name)) is not None:
             logger.info("%s: %s", name, load_pretrained(trunk, source, rename=rename))
         if isinstance(trunk, EfficientNetLite0):
             ends = [0] + [trunk.stage_ends[i] + 1 for i in (1, 2, 4)]

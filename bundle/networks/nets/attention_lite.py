@@ -14,7 +14,7 @@ from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import make_attention
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
-from bundle.networks.blocks.pretrained import efficientnet_lite0_weights, load_pretrained
+from bundle.networks.blocks.pretrained import load_pretrained, weights_source
 
 __all__ = ["AttentionLite0"]
 
@@ -36,7 +36,7 @@ class AttentionLite0(nn.Module):
         frozen_stages: number of the seven stages, and with the first of them the stem, that take no gradient and keep
             their batch statistics; from 1 to 6.
         pretrained: path or URL of ``efficientnet_lite_pytorch`` weights, ``"default"`` for those of the installed
-            package, ``None`` for a random start.
+            package, ``"random"`` or ``None`` for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
     Raises:
@@ -58,8 +58,7 @@ class AttentionLite0(nn.Module):
         if not 1 <= frozen_stages <= 6:
             raise ValueError(f"frozen_stages must be in [1, 6], got {frozen_stages}.")
         trunk = EfficientNetLite0(num_classes=num_classes)
-        if pretrained is not None:
-            source = efficientnet_lite0_weights() if pretrained == "default" else pretrained
+        if (source := weights_source(pretrained, "efficientnet_lite0")) is not None:
             report = load_pretrained(trunk, source, rename=r"(?<![^.])_")  # the file's names start with underscores
             logger.info("EfficientNet-Lite0: %s", report)
         end = trunk.stage_ends[frozen_stages - 1] + 1

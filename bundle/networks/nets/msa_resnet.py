@@ -15,7 +15,7 @@ from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.backbone import make_resnet
 from bundle.networks.blocks.efficientnet_lite import EfficientNetLite0
-from bundle.networks.blocks.pretrained import PRETRAINED_URLS, efficientnet_lite0_weights, load_pretrained
+from bundle.networks.blocks.pretrained import load_pretrained, weights_source
 
 __all__ = ["EfficientNetLiteMSA", "MultiScaleAggregation", "ResNetMSA", "make_msa"]
 
@@ -152,7 +152,7 @@ class ResNetMSA(_MapNetwork):
         backbone: ``resnet50`` (the paper's) or ``resnet18``.
         in_channels: channels of the image.
         weights: path or URL of a torchvision-format state dict, loaded by name; ``"default"`` for torchvision's own
-            ImageNet weights (a download); ``None`` for a random start.
+            ImageNet weights (a download); ``"random"`` or ``None`` for a random start.
         aggregate: ``False`` takes the maps from the last stage alone, the paper's baseline.
         upsample: ``bilinear`` or ``deconv``.
         atrous: last stage with stride 1 and dilation 2, the paper's future work; its maps need no enlarging then.
@@ -180,8 +180,7 @@ class ResNetMSA(_MapNetwork):
         if backbone not in ("resnet18", "resnet50"):
             raise ValueError(f"backbone must be 'resnet18' or 'resnet50', got '{backbone}'.")
         trunk = make_resnet(backbone, in_channels)
-        if weights is not None:
-            source = PRETRAINED_URLS[backbone] if weights == "default" else weights
+        if (source := weights_source(weights, backbone)) is not None:
             logger.info("%s: %s", backbone, load_pretrained(trunk, source))
         if atrous:
             _make_atrous(trunk.layer4)
@@ -204,7 +203,7 @@ class EfficientNetLiteMSA(_MapNetwork):
     Args:
         num_classes: number of classes ``C``, one independent branch each.
         in_channels: channels of the image.
-        weights: ``"default"`` for the packaged weights; a path or URL; ``None`` for a random start.
+        weights: ``"default"`` for the packaged weights; a path or URL; ``"random"`` or ``None`` for a random start.
         aggregate: ``False`` takes the maps from the last stage alone.
         upsample: ``bilinear`` or ``deconv``.
         atrous: see :py:class:`ResNetMSA`.
@@ -227,8 +226,7 @@ class EfficientNetLiteMSA(_MapNetwork):
         fixed_statistics: bool = False,
     ) -> None:
         trunk = EfficientNetLite0(in_channels)
-        if weights is not None:
-            source = efficientnet_lite0_weights() if weights == "default" else weights
+        if (source := weights_source(weights, "efficientnet_lite0")) is not None:
             logger.info("efficientnet_lite0: %s", load_pretrained(trunk, source, rename=r"(?<![^.])_"))
         ends = [trunk.stage_ends[i] + 1 for i in (2, 4)]
         blocks = list(trunk.blocks)

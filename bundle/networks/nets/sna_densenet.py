@@ -14,7 +14,7 @@ from torch import nn
 from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
-from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
+from bundle.networks.blocks.pretrained import load_pretrained, weights_source
 
 __all__ = ["SNADenseNet"]
 
@@ -41,7 +41,8 @@ class SNADenseNet(DenseNet):
         placement: ``"stem"`` after the first max-pooling, ``"blocks"`` on the 32 new channels of every dense layer,
             ``"both"``; by default ``"stem"`` for ``sna``, as in the paper, and ``"blocks"`` for the others. ``aa``
             leaves stage 1 out (its position logits are quadratic in the positions).
-        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``None`` for none.
+        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
+            for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
     Raises:
@@ -73,8 +74,7 @@ class SNADenseNet(DenseNet):
             for layer in getattr(self.features, f"denseblock{i + 1}") if where.in_stage(i) else ():
                 layer.layers.add_module("attention", make_attention(attention, _GROWTH, (height, width), **options))
             height, width = height // 2, width // 2  # transitions pool without padding
-        if pretrained is not None:
-            source = PRETRAINED_URLS[f"densenet{depth}"] if pretrained == "default" else pretrained
+        if (source := weights_source(pretrained, f"densenet{depth}")) is not None:
             # torchvision has neither MONAI's `layers` nor `class_layers` in its names
             report = load_pretrained(
                 self,

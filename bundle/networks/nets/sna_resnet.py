@@ -15,7 +15,7 @@ from bundle.functional.plain import network_input
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.blocks.attention import AttentionPlacement, make_attention
 from bundle.networks.blocks.backbone import TORCHVISION_LAYOUT
-from bundle.networks.blocks.pretrained import PRETRAINED_URLS, load_pretrained
+from bundle.networks.blocks.pretrained import load_pretrained, weights_source
 
 __all__ = ["SNAResNet"]
 
@@ -72,7 +72,8 @@ class SNAResNet(ResNet):
         placement: ``"stem"`` after the first max-pooling, ``"blocks"`` on every residual branch, ``"both"``; by default
             ``"stem"`` for ``sna``, as in the paper, and ``"blocks"`` for the others. ``aa`` leaves stage 1 out (its
             position logits are quadratic in the positions).
-        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``None`` for none.
+        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
+            for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
     Raises:
@@ -111,8 +112,7 @@ class SNAResNet(ResNet):
             for child in layer if where.in_stage(i) else ():
                 child.attention = make_attention(attention, channels, (height, width), **options)
             height, width = -(-height // 2), -(-width // 2)
-        if pretrained is not None:
-            source = PRETRAINED_URLS[f"resnet{depth}"] if pretrained == "default" else pretrained
+        if (source := weights_source(pretrained, f"resnet{depth}")) is not None:
             logger.info("ResNet-%d: %s", depth, load_pretrained(self, source, ignore=r"^fc\.|attention|^maxpool\."))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from bundle.networks.blocks import load_pretrained
-from bundle.networks.blocks.pretrained import PRETRAINED_URLS, read_state_dict
+from bundle.networks.blocks.pretrained import PRETRAINED_URLS, read_state_dict, weights_source
+from bundle.networks.nets import ADFA, AttentionLite0, SNADenseNet, SNAResNet, make_msa
 
 
 def _network() -> nn.Module:
@@ -33,6 +34,26 @@ class PretrainedTestCase(unittest.TestCase):
     def save(self, content):
         torch.save(content, self.path)
         return self.path
+
+
+class TestRandomStart(unittest.TestCase):
+    def test_every_network_takes_the_word_that_a_command_line_can_pass(self):
+        for make in (
+            lambda w: ADFA((32, 32), backbone_weights=w),
+            lambda w: AttentionLite0(2, pretrained=w),
+            lambda w: SNAResNet(2, pretrained=w),
+            lambda w: SNADenseNet(2, pretrained=w),
+            lambda w: make_msa(2, weights=w),
+            lambda w: make_msa(2, "resnet18", weights=w),
+        ):
+            torch.manual_seed(0)
+            found = make("random").state_dict()
+            torch.manual_seed(0)
+            torch.testing.assert_close(found, make(None).state_dict(), rtol=0, atol=0)
+
+    def test_the_official_weights(self):
+        self.assertEqual(weights_source("default", "resnet50"), PRETRAINED_URLS["resnet50"])
+        self.assertTrue(Path(weights_source("default", "efficientnet_lite0")).is_file())
 
 
 class TestReadStateDict(PretrainedTestCase):
