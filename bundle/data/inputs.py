@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,11 +18,14 @@ from tqdm import tqdm
 
 from bundle.data.dicom_files import open_dicom, pseudonym, run_secret
 from bundle.data.errors import SkippedFileError, UnreadableImageError
+from bundle.data.file_kinds import OWN_RESULT, files_below, why_no_image
 from bundle.data.files import lies_in
 from bundle.data.limits import Limits
 from bundle.data.readers import count_frames, file_format, one_line_errors
 
 __all__ = ["Refusal", "chosen_frames", "find_images"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ def find_images(
     Return the items of a data list, and the files that give none with the reason.
 
     Only headers are read, so an image may still fail when its pixels are. A link to a folder is not followed; a link to
-    a file is, unless it leaves the folder that ``path`` is or starts from.
+    a file is, unless it leaves the folder that ``path`` is or starts from. What
+    :py:func:`bundle.data.file_kinds.why_no_image` leaves out of a folder or a pattern (masks, system files, sidecars,
+    our own results) is refused with its reason; a file that is named itself is always looked at.
 
     Args:
         path: a file, a folder (all files below it), a DICOMDIR, or a pattern such as ``films/**/*.dcm``.
@@ -74,15 +80,23 @@ def find_images(
     secret = run_secret() if secret is None else secret
     path = Path(path).expanduser()
     files, root = list(_files(path, limits)), _root(path)
+    own = sum(reason == OWN_RESULT for _, reason in files)
+    if own:
+        logger.info("%d files in the input are results of an earlier run, they are left out", own)
+        files = [(file, reason) for file, reason in files if reason != OWN_RESULT]
     if not files:
         if path.is_dir():
             raise FileNotFoundError(f"the input must hold files, the folder '{path}' holds none.")
         raise FileNotFoundError(f"the input must be a file, a folder or a pattern that matches files, got '{path}'.")
     items: list[dict] = []
     refusals = []
-    for i, file in enumerate(tqdm(files, desc="reading headers", unit=" files", disable=not progress)):
+    number = -1
+    for file, reason in tqdm(files, desc="reading headers", unit=" files", disable=not progress):
+        number += not reason  # so that what is beside the images does not change their keys
         try:
             with one_line_errors(file):
+                if reason:
+                    raise SkippedFileError(reason)
                 _check_link(file, None if allow_outside is True else root)
                 kind = file_format(file)
                 count = count_frames(file, kind, limits)
@@ -94,7 +108,7 @@ def find_images(
         else:
             for frame in chosen_frames(count, frames):
                 suffix = (f"#frame={frame}", f"_f{frame:04d}") if count > 1 else ("", "")
-                items.append({"image": f"{file}{suffix[0]}", "key": f"{i:06d}{suffix[1]}", "patient": patient})
+                items.append({"image": f"{file}{suffix[0]}", "key": f"{number:06d}{suffix[1]}", "patient": patient})
     return items, refusals
 
 
@@ -122,14 +136,17 @@ def chosen_frames(count: int, frames: str) -> list[int]:
     return choices[frames]
 
 
-def _files(path: Path, limits: Limits) -> Iterator[Path]:
+def _files(path: Path, limits: Limits) -> Iterator[tuple[Path, str]]:
+    """Yield the files and why each is no image, as far as its name says."""
     if path.is_dir():
-        yield from sorted(found for found in path.rglob("*") if found.is_symlink() or found.is_file())
+        yield from files_below(path)
     elif path.is_file():
         listed = list(_referenced_files(path, limits)) if path.name.upper().startswith("DICOMDIR") else []
-        yield from listed or [path]
+        yield from ((file, "") for file in listed or [path])
     else:
-        yield from sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        root = _root(path) or Path()
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        yield from ((file, why_no_image(file, root)) for file in found)
 
 
 def _root(path: Path) -> Path | None:

@@ -28,13 +28,13 @@ from scipy.ndimage import gaussian_filter
 from bundle.data.errors import SkippedFileError, UnreadableImageError
 from bundle.data.readers import RadiologyReader, count_frames, file_format, one_line_errors, split_frame
 
-__all__ = ["THRESHOLD", "NearCopy", "near_copies", "thumbnail"]
+__all__ = ["THRESHOLD", "NearCopy", "near_copies", "thumbnails"]
 
 THRESHOLD = 0.91  # of the correlation; copies seen have 0.925 and more, images of different patients at most 0.89
 _SIDE = 64  # of a thumbnail
 _HASHED = 16  # side of what is hashed
 _LIKELY = 0.75  # correlation, small and as they lie, from which a pair is a candidate
-_NEIGHBORS = 3  # candidates an image: the most similar ones
+_NEIGHBORS = 4  # candidates a view: the most similar ones
 _STEPS = 6  # of the alignment
 _TABLES = 24  # of the hash: a candidate pair at 0.95 is missed by all of them less than once in 1,000
 _BUCKET = 64  # images a bucket of the hash holds on average
@@ -68,30 +68,32 @@ def near_copies(files: Sequence[str | Path]) -> list[NearCopy]:
         []
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        read = list(pool.map(thumbnail, files))
+        read = list(pool.map(thumbnails, files))
     home: dict[bytes, int] = {}  # the first file with this very thumbnail
-    found = []
-    for i, small in enumerate(read):
-        if small is not None and small.any():
-            first = home.setdefault(small.tobytes(), i)
+    correlations: dict[tuple[int, int], float] = {}
+    for i, views in enumerate(read):
+        for view in views:
+            first = home.setdefault(view, i)
             if first != i:
-                found.append(NearCopy(first, i, 1.0))
+                correlations[first, i] = 1.0
     if len(home) > 1:
-        index = np.array(list(home.values()))
-        thumbnails = np.stack([np.frombuffer(content, np.uint8).reshape(_SIDE, _SIDE) for content in home])
+        owner = np.array(list(home.values()))
+        small = np.frombuffer(b"".join(home), np.uint8).reshape(-1, _SIDE, _SIDE)
         del read, home
-        pairs = _candidates(_unit(_fine(_shrunk(thumbnails, _HASHED), 2.0)))
+        pairs = _candidates(_unit(_fine(_shrunk(small, _HASHED), 2.0)))
+        pairs = pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]
         for part in np.split(pairs, range(256, len(pairs), 256)):
-            fine = (torch.from_numpy(_fine(thumbnails[side], 3.0)) for side in part.T)
-            for (i, j), value in zip(index[part].tolist(), _aligned_correlation(*fine).tolist(), strict=True):
+            fine = (torch.from_numpy(_fine(small[side], 3.0)) for side in part.T)
+            for (i, j), value in zip(owner[part].tolist(), _aligned_correlation(*fine).tolist(), strict=True):
                 if value >= THRESHOLD:
-                    found.append(NearCopy(min(i, j), max(i, j), round(value, 3)))
-    return sorted(found)
+                    key = (min(i, j), max(i, j))
+                    correlations[key] = max(value, correlations.get(key, 0))
+    return [NearCopy(i, j, round(value, 3)) for (i, j), value in sorted(correlations.items())]
 
 
-def thumbnail(file: str | Path) -> np.ndarray | None:
+def thumbnails(file: str | Path) -> tuple[bytes, ...]:
     """
-    Return a small gray picture of a file, stretched to a square, or ``None`` where the file cannot be read.
+    Return small gray views of a file, each stretched to a square: whole, and without its even border if it has one.
 
     A picture is read by Pillow, a JPEG at a fraction of its size, every other format by :py:class:`RadiologyReader`.
 
@@ -99,20 +101,26 @@ def thumbnail(file: str | Path) -> np.ndarray | None:
         file: a path, ``loop.dcm#frame=7`` for a frame.
 
     Returns:
-        values 0..255, uint8, shape ``(64, 64)``.
+        values 0..255 of 64 x 64 pixels, row by row; nothing where the file cannot be read or holds one value.
     """
     path, frame = split_frame(str(file))
+    reader = RadiologyReader(channels=1)
     try:
         with one_line_errors(path):
-            kind = file_format(path)
-            if kind == "picture":
-                reader = RadiologyReader(channels=1)
-                count_frames(path, kind, reader.limits)
-                return _small_picture(path, frame)
-            values = RadiologyReader(channels=1).get_data([str(file)])[0][0]
+            if file_format(path) == "picture":
+                count_frames(path, "picture", reader.limits)
+                values = _small_picture(path, frame)
+            else:
+                values = reader.get_data([str(file)])[0][0]
     except (UnreadableImageError, SkippedFileError):
-        return None
-    return _stretched(values)
+        return ()
+    even = 0.05 * np.ptp(values)
+    rows = np.flatnonzero(np.ptp(values, axis=1) > even)
+    columns = np.flatnonzero(np.ptp(values, axis=0) > even)
+    if not len(rows) or not len(columns):
+        return ()
+    inner = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return tuple(dict.fromkeys((_stretched(values), _stretched(inner))))
 
 
 def _small_picture(path: Path, frame: int) -> np.ndarray:
@@ -121,19 +129,19 @@ def _small_picture(path: Path, frame: int) -> np.ndarray:
         image.draft("L", (2 * _SIDE, 2 * _SIDE))  # a JPEG decoder leaves out what a thumbnail does not show
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode == "F" or upright.mode.startswith("I")
-        return _stretched(np.asarray(upright if deep else upright.convert("RGB").convert("L"), dtype=np.float32))
+        return np.asarray(upright if deep else upright.convert("RGB").convert("L"), dtype=np.float32)
 
 
-def _stretched(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each of 64 x 64 fields of an image, its values stretched to 0..255."""
+def _stretched(values: np.ndarray) -> bytes:
+    """Return the mean of each of 64 x 64 fields of an image, from the smallest as 0 to the largest as 255."""
     small = np.asarray(Image.fromarray(values.astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BOX))
     low, high = float(small.min()), float(small.max())
-    return np.round((small - low) * (255 / (high - low or 1))).astype(np.uint8)
+    return np.round((small - low) * (255 / (high - low or 1))).astype(np.uint8).tobytes()
 
 
-def _shrunk(thumbnails: np.ndarray, side: int) -> np.ndarray:
-    step = thumbnails.shape[-1] // side
-    return thumbnails.reshape(-1, side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
+def _shrunk(small: np.ndarray, side: int) -> np.ndarray:
+    step = small.shape[-1] // side
+    return small.reshape(-1, side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
 
 
 def _fine(images: np.ndarray, sigma: float) -> np.ndarray:
