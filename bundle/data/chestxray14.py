@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import logging
 from pathlib import Path
 from typing import Any
 
+from bundle.data.csv_files import read_rows
+from bundle.data.file_kinds import files_by_name
 from bundle.data.splits import patient_splits
 
-__all__ = ["CHESTXRAY14_CLASSES", "chestxray14_table"]
+__all__ = ["CHESTXRAY14_CLASSES", "chestxray14_folder", "chestxray14_table"]
+
+logger = logging.getLogger(__name__)
 
 CHESTXRAY14_CLASSES = (
     "Atelectasis",
@@ -51,17 +54,10 @@ def chestxray14_table(
         ValueError: When a label is unknown, the test list names an image that the file lacks, or a patient is on both
             sides of the official split.
     """
-    path = Path(data_entry)
-    rows: list[dict[str, Any]] = []
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        for number, entry in enumerate(csv.DictReader(file), start=2):
-            found = set(entry["Finding Labels"].split("|")) - {"No Finding"}
-            if not found <= set(CHESTXRAY14_CLASSES):
-                raise ValueError(
-                    f"{path.name} row {number}: unknown finding {sorted(found - set(CHESTXRAY14_CLASSES))}."
-                )
-            label = [int(c in found) for c in CHESTXRAY14_CLASSES]
-            rows.append({"path": entry["Image Index"], "patient": entry["Patient ID"], "label": label, "split": ""})
+    rows = [
+        {"path": name, "patient": patient, "label": [int(c in found) for c in CHESTXRAY14_CLASSES], "split": ""}
+        for name, patient, found in _entries(Path(data_entry))
+    ]
     if test_list is not None:
         _mark_test(rows, Path(test_list))
     rest = [row for row in rows if not row["split"]]
@@ -71,6 +67,52 @@ def chestxray14_table(
     for row, split in zip(rest, splits, strict=True):
         row["split"] = split
     return rows
+
+
+def chestxray14_folder(root: Path) -> list[dict[str, Any]]:
+    """
+    Return the items of the data set as downloaded.
+
+    Args:
+        root: folder with ``Data_Entry_2017*.csv``, the images anywhere below it (``images_001/images/*.png``), and
+            perhaps ``test_list.txt`` (with ``train_val_list.txt``), whose split is taken over.
+
+    Returns:
+        items of the images that are there, see :py:class:`bundle.data.layouts.Collection`.
+
+    Raises:
+        ValueError: As :py:func:`chestxray14_table`, and when no image is there.
+    """
+    files = files_by_name(root)
+    rows: list[dict[str, Any]] = [
+        {"path": name, "patient": patient, "classes": tuple(c for c in CHESTXRAY14_CLASSES if c in found), "split": ""}
+        for name, patient, found in _entries(min(root.glob("Data_Entry_2017*.csv*")))
+    ]
+    if (root / "test_list.txt").is_file():
+        _mark_test(rows, root / "test_list.txt")
+        for row in rows:
+            row["split"] = row["split"] or "train"
+    there = [row for row in rows if row["path"] in files]
+    if not there:
+        raise ValueError(f"'{root.name}' must hold images of its data entry file, '{rows[0]['path']}' and the others are not there.")
+    if len(there) < len(rows):
+        logger.warning("%d of the %d images of ChestX-ray14 are not there, they are left out", len(rows) - len(there), len(rows))
+    return [{"image": str(files[row.pop("path")]), **row} for row in there]
+
+
+def _entries(path: Path) -> list[tuple[str, str, set[str]]]:
+    """Return image name, patient and findings of each row of the data entry file."""
+    columns, rows = read_rows(path)
+    missing = {"Image Index", "Finding Labels", "Patient ID"} - set(columns)
+    if missing or not rows:
+        raise ValueError(f"{path.name} must have rows and the columns 'Image Index', 'Finding Labels' and 'Patient ID'.")
+    entries = []
+    for number, row in rows:
+        found = set(row["Finding Labels"].split("|")) - {"No Finding"}
+        if not found <= set(CHESTXRAY14_CLASSES):
+            raise ValueError(f"{path.name} row {number}: unknown finding {sorted(found - set(CHESTXRAY14_CLASSES))}.")
+        entries.append((row["Image Index"], row["Patient ID"], found))
+    return entries
 
 
 def _mark_test(rows: list[dict[str, Any]], test_list: Path) -> None:

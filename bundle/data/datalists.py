@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -14,9 +13,13 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from bundle.data.csv_files import binary_label, read_rows
+from bundle.data.file_kinds import pointer_reason
 from bundle.data.files import lies_in
-from bundle.data.layouts import LAYOUTS, Item, name_patients, patients_of
+from bundle.data.layouts import LAYOUTS, Item, check_all_normal, find_layout
+from bundle.data.patients import group_copies, patients_of, tell_copies, write_copies
 from bundle.data.readers import split_frame
 from bundle.data.splits import patient_folds
 
@@ -42,59 +45,137 @@ def item_key(index: int, path: str | Path) -> str:
 
 def read_table(path: Path) -> list[Item]:
     """
-    Read a CSV with a header: ``image`` and, where known, ``label`` (0 or 1), ``split`` and ``patient``.
+    Read a table with a header: ``image`` and, where known, ``label`` (0 or 1), ``split`` and ``patient``.
 
     Args:
-        path: the CSV; images are relative to its folder.
+        path: the CSV, see :py:func:`bundle.data.csv_files.read_rows`; images are relative to its folder.
+
+    Returns:
+        items with what the row says, its ``label`` as a number (0 without such a column), and its number as ``row``.
 
     Raises:
-        ValueError: When the ``image`` column is missing, or a label is neither 0, 1 nor empty; names the row.
+        ValueError: When the ``image`` column is missing, a label is neither 0 nor 1, or an image is empty, listed twice
+            or not there; names the row.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or "image" not in rows[0]:
-        raise ValueError(
-            f"'{path.name}' must have rows and a column 'image', got columns {list(rows[0] if rows else [])}."
-        )
+    columns, rows = read_rows(path)
+    if not rows or "image" not in columns:
+        raise ValueError(f"'{path.name}' must have rows and a column 'image', got columns {columns}.")
     items = []
-    for number, row in enumerate(rows, start=2):
-        item: Item = {k: v for k, v in row.items() if k is not None and v not in (None, "")}
-        if item.get("label", "0") not in ("0", "1"):
-            raise ValueError(f"'{path.name}' row {number}: label must be 0 or 1, got '{item['label']}'.")
+    for number, row in rows:
+        where = f"'{path.name}' row {number}"
+        item: Item = {**{name: cell for name, cell in row.items() if cell}, "row": number}
+        label = binary_label(row.get("label", "0"))
+        if label is None:
+            raise ValueError(f"{where}: label must be 0 or 1, got '{row['label']}'.")
         if "image" not in item:
-            raise ValueError(f"'{path.name}' row {number}: image must not be empty.")
-        item["label"] = int(item.get("label", 0))
-        items.append(item)
+            raise ValueError(f"{where}: image must not be empty.")
+        items.append({**item, "label": label})
     return items
 
 
-def _from_table(path: Path) -> dict:
+def _from_table(path: Path) -> dict[str, list[Item]]:
     items = read_table(path)
     if any(item["label"] for item in items) and not any("split" in item for item in items):
         raise ValueError(f"'{path.name}' has abnormal images, so it needs a column 'split' with training and test.")
     lists: dict[str, list[Item]] = {"training": [], "test": []}
-    for number, item in enumerate(items, start=2):
-        split = {"train": "training", "training": "training", "test": "test"}.get(item.pop("split", "training"))
+    for item in items:
+        where = f"'{path.name}' row {item.pop('row')}"
+        split = {"train": "training", "training": "training", "test": "test"}.get(item.pop("split", "training").lower())
         if split is None:
-            raise ValueError(f"'{path.name}' row {number}: split must be training or test.")
-        lists[split].append(item)
+            raise ValueError(f"{where}: split must be training or test.")
+        lists[split].append({**item, "where": where})
     return lists
 
 
-def _from_json(path: Path) -> dict:
+def _from_json(path: Path) -> dict[str, list[Item]]:
     try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path.name}' must be a MONAI data list, it is not JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         raise ValueError(f"'{path.name}' must be a MONAI data list with a list 'training'.")
     lists: dict[str, list[Item]] = {"training": [], "test": []}
     for name, items in lists.items():
-        for number, item in enumerate(content.get(name, [])):
-            if not isinstance(item, dict) or "image" not in item:
-                raise ValueError(f"'{path.name}' {name}[{number}]: needs an 'image'.")
-            items.append({"label": 0, **item})
+        for number, item in enumerate(content.get(name) or []):
+            where = f"'{path.name}' {name}[{number}]"
+            if not isinstance(item, dict) or not isinstance(item.get("image"), str) or not item["image"]:
+                raise ValueError(f"{where}: needs an 'image'.")
+            label = binary_label(str(item.get("label", 0)))
+            if label is None:
+                raise ValueError(f"{where}: label must be 0 or 1, got {item['label']!r}.")
+            items.append({**item, "label": label, "where": where})
     return lists
+
+
+def _from_folder(root: Path, layout: str) -> tuple[str, Path, dict[str, Any]]:
+    """Return the layout, the folder that has it, and its items; ``counts`` where its split is ours to make."""
+    found, folder = find_layout(root) if layout == "auto" else (layout, root)
+    collection = LAYOUTS[found][1](folder)
+    if layout == "auto" and found == "flat":
+        check_all_normal(folder, collection.items)
+    if collection.normal is None:
+        raise ValueError(
+            f"'{root.name}' ({found}) does not say which images are normal, its classes are "
+            f"{', '.join(collection.classes)}: give a CSV with image, label (0 is normal) and split."
+        )
+    lists: dict[str, Any] = {"training": [], "test": [], "counts": collection.counts or (0, 0)}
+    for item in collection.items:
+        shown = set(item.pop("classes"))
+        item["label"] = int(bool(shown - set(collection.normal)))
+        if item["label"] and collection.abnormal is not None and not shown & set(collection.abnormal):
+            continue
+        if not shown and collection.normal:  # VinDr-CXR: no two readers agree
+            continue
+        split = item.pop("split")
+        if split:
+            lists.pop("counts", None)
+            if split != "test" and item["label"]:
+                continue
+        lists["test" if split == "test" or item["label"] else "training"].append(item)
+    return found, folder, lists
+
+
+def _split_normals(lists: dict[str, Any], seed: int) -> dict[str, list[Item]]:
+    """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
+    normals, abnormal = lists["training"], lists["test"]
+    train, test = lists["counts"]
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item, patient in zip(normals, patients_of(normals), strict=True):
+        groups[patient].append(item)
+    shuffled = list(groups.values())
+    random.Random(seed).shuffle(shuffled)
+    if not train or len(normals) < train + test:
+        train, test = round(len(normals) * 2 / 3), len(normals)
+    training: list[Item] = []
+    rest: list[list[Item]] = []
+    for group in shuffled:
+        if len(training) + len(group) <= train:
+            training += group
+        else:
+            rest.append(group)
+    while len(training) < train and len(rest) > bool(training):  # patients with so many images that none fits
+        training += rest.pop(0)
+    trained = {item["patient"] for item in training if item.get("patient")}
+    tested = [item for group in rest for item in group][:test]
+    tested += [item for item in abnormal if item.get("patient", "") not in trained]
+    left_out = len(abnormal) - sum(item["label"] for item in tested)
+    if left_out:
+        logger.warning("%d abnormal images are of patients, or copies of images, to train with: left out", left_out)
+    return {"training": training, "test": tested}
+
+
+def _check_listed(items: Sequence[Item]) -> None:
+    """Refuse an image of a table that is listed twice or not there."""
+    seen: dict[str, str] = {}
+    for item in items:
+        where, image = item.pop("where"), os.path.normpath(item["image"])
+        path = split_frame(image)[0]
+        if image in seen:
+            raise ValueError(f"{where}: image '{path.name}' is listed already, {seen[image]}.")
+        seen[image] = where
+        reason = pointer_reason(path) or ("" if path.is_file() else "it does not exist.")
+        if reason:
+            raise ValueError(f"{where}: image '{path.name}' cannot be read: {reason}")
 
 
 def _check_places(items: Sequence[Item], folder: Path) -> None:
@@ -149,8 +230,10 @@ class AnomalyDataList:
     """
     Training, held-back and test items of one data set.
 
-    Folders of the data sets of the ADFA paper are recognised and split as its Table 2 says; ``train/good``,
-    ``test/good``, ``test/<anything else>`` is the layout of MVTec AD; every other folder is taken for normal images.
+    Folders of known data sets are recognised (:py:mod:`bundle.data.layouts`); those of the ADFA paper are split as its
+    Table 2 says. ``train/good``, ``test/good``, ``test/<anything else>`` is the layout of MVTec AD. Every other folder
+    is taken for normal images, unless the names of its folders say otherwise. A split that the data set or the user
+    made stays as it is; images on both sides of it are told.
 
     Args:
         path: a folder, a ``.csv`` (see :py:func:`read_table`) or a MONAI ``.json`` list with ``training`` and ``test``.
@@ -159,6 +242,9 @@ class AnomalyDataList:
         min_held_back: at least as many, as long as half of the images are left to train with.
         seed: of all shuffles.
         allow_outside: take images from outside of the folder (that of the list) too.
+        group_pictures: read every image once, small, so that near copies of a picture stay on one side of the splits
+            made here; without it only identical files do.
+        copies_file: CSV to write with the near copies that were found; none for an empty word.
 
     Attributes:
         training: normal items to train with.
@@ -179,6 +265,8 @@ class AnomalyDataList:
         min_held_back: int = 10,
         seed: int = 0,
         allow_outside: bool = False,
+        group_pictures: bool = True,
+        copies_file: str | Path = "",
     ) -> None:
         root = Path(path)
         if not str(path) or not root.exists():
@@ -189,24 +277,27 @@ class AnomalyDataList:
             kind = root.suffix.lower()
             if kind not in (".csv", ".json"):
                 raise ValueError(f"dataset_dir must be a folder, a CSV or a JSON file, got '{root.name}'.")
-            lists = _from_table(root) if kind == ".csv" else _from_json(root)
+            lists: dict[str, Any] = _from_table(root) if kind == ".csv" else _from_json(root)
             for item in (i for items in lists.values() for i in items):
                 item["image"] = str(root.parent / item["image"])  # an absolute path stays what it is
-            found = kind[1:]
+            found, folder = kind[1:], root.parent
         else:
-            found = layout
-            if layout == "auto":
-                found = next(name for name, (marks, _) in LAYOUTS.items() if all((root / m).is_dir() for m in marks))
-            lists = LAYOUTS[found][1](root, seed)
+            found, folder, lists = _from_folder(root, layout)
         if not lists["training"]:
             raise ValueError(f"no normal training images found in '{root.name}' (layout {found}).")
-        everything = [i for items in lists.values() for i in items]
+        everything: list[Item] = lists["training"] + lists["test"]
         if allow_outside is not True:  # the command line takes `false` for a word, which would count as true
-            _check_places(everything, root.parent if root.is_file() else root)
-        name_patients(everything)
-        for index, item in enumerate(everything):
+            _check_places(everything, folder)
+        if root.is_file():
+            _check_listed(everything)
+        copies = group_copies(everything, group_pictures is True)
+        used = everything
+        if "counts" in lists:
+            lists = _split_normals(lists, seed)
+            used = lists["training"] + lists["test"]
+        for index, item in enumerate(used):
             plain = {"image": item["image"], "label": int(item["label"]), "key": item_key(index, item["image"])}
-            plain["patient"] = str(item.get("patient", ""))
+            plain["patient"] = str(item.get("patient") or "")
             item.clear()  # items of one list must have the same keys, or they cannot be put into one batch
             item.update(plain)
         abnormal = [i for i in lists["training"] if i["label"]]
@@ -222,6 +313,12 @@ class AnomalyDataList:
         self.layout = found
         self.training, self.validation = split_held_back(normals, held_back, min_held_back, seed)
         self.test: list[Item] = lists["test"]
+        tell_copies(everything, copies, folder)
+        if copies_file:
+            parts = (("training", self.training), ("held back", self.validation), ("test", self.test))
+            split = {id(item): name for name, items in parts for item in items}
+            told = [{**item, "split": split.get(id(item), "")} for item in everything]
+            write_copies(copies_file, told, copies, folder)
         logger.info(
             "data set '%s' (%s): %d normals to train with, %d held back, test %d normal and %d abnormal",
             root.name,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["OWN_RESULT", "files_below", "why_no_image"]
+__all__ = ["OWN_RESULT", "files_below", "files_by_name", "pointer_reason", "why_no_image"]
 
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"}
 _SIDECARS = set(".json .csv .tsv .txt .dat .xml .yaml .yml .md .html .htm .pdf .xlsx .xls .zip .gz .tar .npy".split())
@@ -39,6 +39,21 @@ def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """
     for found in sorted(_walk(folder)):
         yield found, why_no_image(found, folder)
+
+
+def files_by_name(folder: Path, stems: bool = False) -> dict[str, Path]:
+    """
+    Return the files of a folder that may be images, by their names; of two with one name the first.
+
+    Args:
+        folder: to search, with all folders below it.
+        stems: leave the suffix out of the names.
+    """
+    found: dict[str, Path] = {}
+    for path, reason in files_below(folder):
+        if not reason:
+            found.setdefault(path.stem if stems else path.name, path)
+    return found
 
 
 def why_no_image(path: Path, root: Path) -> str:
@@ -72,7 +87,7 @@ def why_no_image(path: Path, root: Path) -> str:
     parents = relative.parts[:-1]
     if "CROPPED" in parents and (path.parent.parent.name.startswith("im_") or root.name.startswith("im_")):
         return "a cell that SIPaKMeD cut out of the slide beside it."
-    return _pointer(path)
+    return pointer_reason(path)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -113,7 +128,13 @@ def _written_by_us(record: Path, changed: int) -> bool:
         return False
 
 
-def _pointer(path: Path) -> str:
+def pointer_reason(path: Path) -> str:
+    """
+    Return what a file that only stands for another one is and what fetches that one; empty for every other file.
+
+    Args:
+        path: of the file, which need not exist.
+    """
     try:
         if path.is_symlink() and not path.exists():
             if ".git/annex" in os.readlink(path):

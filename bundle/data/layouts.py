@@ -1,133 +1,201 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of known data sets as lists of training and test items, never one patient in both."""
+"""Folders of known data sets, as people download them: which image is whose, what it shows, and the official split."""
 
 from __future__ import annotations
 
 import logging
-import random
-from collections import Counter, defaultdict
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bundle.data.files import file_sha256
+from bundle.data.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_folder
+from bundle.data.covidx import covidx_folder
 from bundle.data.inputs import find_images
-from bundle.data.readers import split_frame
+from bundle.data.vindr import vindr_folder, vindr_lists
 
-__all__ = ["LAYOUTS", "Item", "name_patients", "patients_of"]
+__all__ = ["LAYOUTS", "Collection", "check_all_normal", "find_layout"]
 
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
 
+# names of folders whose images nobody would call normal, or that say how a set is split
+_NOT_NORMAL = re.compile(
+    r"(ab|not?[ _-]?)normal|yes|positive|pos|malignan(t|cy)|benign|(brain[ _-]?)?tumou?rs?|cancer|carcinoma|lesions?|mass(es)?"
+    r"|nodules?|pneumonia|bacteria|virus|viral|tb|tuberculosis|covid([ _-]?19)?|effusion|pneumothorax|cardiomegaly"
+    r"|infected|diseased?|sick|patholog(y|ical)|abnormal(ity|ities)?|anomal(y|ies|ous)|defect(ive)?s?|bad|fractures?"
+    r"|tests?|testing|val(id(ation)?)?|im_dyskeratotic|im_koilocytotic",
+    re.IGNORECASE,
+)
 
-def _items(folder: Path, label: int) -> list[Item]:
-    """Return the readable images below a folder; BUSI keeps its masks, ``*_mask*``, beside its images."""
-    if not folder.is_dir():
+
+class Collection(NamedTuple):
+    """
+    What a folder of a known data set holds.
+
+    Args:
+        items: dictionaries with ``image``, ``classes`` (names of what it shows), ``patient`` (empty where unknown) and
+            ``split``: ``train``, ``val`` or ``test`` where the data set has one of its own, else empty.
+        classes: names of all classes.
+        normal: classes of the normal images; none where an image without any class is normal; ``None`` where the data
+            set does not say which images are normal.
+        counts: normals to train with and to test with, of Table 2 of the ADFA paper; ``None`` without.
+        abnormal: classes that ADFA tests with, ``None`` for all but ``normal``.
+    """
+
+    items: list[Item]
+    classes: tuple[str, ...]
+    normal: tuple[str, ...] | None
+    counts: tuple[int, int] | None = None
+    abnormal: tuple[str, ...] | None = None
+
+
+def find_layout(root: Path) -> tuple[str, Path]:
+    """
+    Return the name of the layout that a folder has, and the folder that holds it: an archive is often one folder deep.
+
+    Args:
+        root: what was downloaded.
+
+    Returns:
+        name in ``LAYOUTS``, ``flat`` where nothing is recognised; and the folder.
+    """
+    folder = root
+    for _ in range(3):
+        for name, (fits, _) in LAYOUTS.items():
+            if name != "flat" and fits(folder):
+                return name, folder
+        inside = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX"]
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
+            break
+        folder = inside[0]
+    return "flat", root
+
+
+def check_all_normal(root: Path, items: Sequence[Item]) -> None:
+    """
+    Refuse to take all images of a folder for normal where the names of its folders say otherwise.
+
+    Args:
+        root: the folder.
+        items: the images found below it.
+
+    Raises:
+        ValueError: When a folder below ``root`` has such a name as ``malignant``, ``PNEUMONIA``, ``yes`` or ``test``.
+    """
+    names = sorted({part for item in items for part in Path(item["image"]).relative_to(root).parts[:-1]})
+    telling = [name for name in names if _NOT_NORMAL.fullmatch(name)]
+    if telling:
+        raise ValueError(
+            f"not all of '{root.name}' can be taken for normal, it has folders named {', '.join(telling[:5])}: give the "
+            "folder of the normal images alone, or train/good and test/good beside test/<anything else>, or a CSV with "
+            "image, label and split; --layout flat takes every image for normal."
+        )
+
+
+def folder_items(root: Path, folder: str, classes: Sequence[str] = (), split: str = "") -> list[Item]:
+    """
+    Return the images below a folder, by the rule of :py:func:`bundle.data.inputs.find_images`.
+
+    Args:
+        root: of the data set.
+        folder: below it; one that does not exist has no images.
+        classes: names of what its images show.
+        split: of its images.
+    """
+    path = root / folder
+    if not path.is_dir() or not any(path.iterdir()):
         return []
     # the secret only groups the images of one patient within this list, it is never written
-    items, refusals = find_images(folder, secret="grouping") if any(folder.iterdir()) else ([], [])
+    items, refusals = find_images(path, secret="grouping")
     for refusal in refusals:
         logger.info("left out '%s': %s", refusal.source.name, refusal.reason)
-    kept = [item for item in items if "_mask" not in Path(item["image"]).stem]
-    return [{"image": item["image"], "label": label, "patient": item["patient"]} for item in kept]
+    return [
+        {"image": item["image"], "patient": item["patient"], "classes": tuple(classes), "split": split}
+        for item in items
+    ]
 
 
-def name_patients(items: Sequence[Item]) -> None:
-    """
-    Let the frames of one file, and files with the same content, count as one patient where none is known.
+def _classes_as_folders(root: Path, folders: dict[str, str], normal: tuple[str, ...], **facts: Any) -> Collection:
+    items = [item for name, folder in folders.items() for item in folder_items(root, folder, [name])]
+    return Collection(items, tuple(folders), normal, **facts)
 
-    Collections without patients hold such copies; BrainMRI has 22 groups of them.
 
-    Args:
-        items: with ``image`` and perhaps ``patient``, which is added.
-    """
-    files: dict[Path, list[Item]] = defaultdict(list)
+def _brainmri(root: Path) -> Collection:
+    return _classes_as_folders(root, {"normal": "no", "tumor": "yes"}, ("normal",), counts=(58, 40))
+
+
+def _busi(root: Path) -> Collection:
+    folders = {name: name for name in ("normal", "benign", "malignant")}
+    return _classes_as_folders(root, folders, ("normal",), counts=(96, 32))
+
+
+def _sipakmed(root: Path) -> Collection:
+    """Return the slides; the cells cut out of them, in CROPPED, are no images of their own."""
+    names = ("Superficial-Intermediate", "Parabasal", "Metaplastic", "Dyskeratotic", "Koilocytotic")
+    folders = {name: f"im_{name}" for name in names if (root / f"im_{name}").is_dir()}
+    # Table 2 takes two classes for normal and two for abnormal, and leaves the benign metaplastic cells out
+    abnormal = ("Dyskeratotic", "Koilocytotic")
+    return _classes_as_folders(root, folders, names[:2], counts=(180, 54), abnormal=abnormal)
+
+
+def _pneumonia(root: Path) -> Collection:
+    """Return Kermany's radiographs, and the COVID-19 set in the same folders; the names say who is whose."""
+    items = []
+    for split in ("train", "val", "test"):
+        for name, folder in (("normal", "NORMAL"), ("pneumonia", "PNEUMONIA")):
+            items += folder_items(root, f"{split}/{folder}", [name], split)
     for item in items:
-        if not item.get("patient"):
-            files[split_frame(str(item["image"]))[0]].append(item)
-    sizes = {file: file.stat().st_size for file in files if file.is_file()}
-    common = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    alike: dict[str, list[Item]] = defaultdict(list)
-    for number, (file, frames) in enumerate(files.items()):
-        name = f"content {file_sha256(file)[:16]}" if sizes.get(file) in common else f"file {number}"
-        alike[name] += frames
-    for name, found in alike.items():
-        for item in found if len(found) > 1 else ():
-            item["patient"] = name
+        found = re.match(r"(person\d+)_(?:bacteria|virus)_|((?:NORMAL2-)?IM-\d+)-\d+", Path(item["image"]).name)
+        if found and not item["patient"]:
+            item["patient"] = found.group(1) or found.group(2)
+    return Collection(items, ("normal", "pneumonia"), ("normal",))
 
 
-def patients_of(items: Sequence[Item]) -> list[str]:
-    """
-    Return the patient of each item; those without one stand alone.
-
-    Args:
-        items: perhaps with ``patient``.
-    """
-    return [item.get("patient") or f"item {i}" for i, item in enumerate(items)]
+def _good_tree(root: Path) -> Collection:
+    items = folder_items(root, "train/good", ["good"], "train")
+    names = sorted(path.name for path in (root / "test").glob("*") if path.is_dir() and not path.name.startswith("."))
+    for name in names:
+        items += folder_items(root, f"test/{name}", [name], "test")
+    return Collection(items, ("good", *(name for name in names if name != "good")), ("good",))
 
 
-def _table2(normals: list[Item], abnormal: list[Item], train: int, test: int, seed: int) -> dict:
-    """Split normals by patient as the paper's Table 2 counts them; a smaller set is split two to one."""
-    name_patients(normals + abnormal)
-    groups: dict[str, list[Item]] = defaultdict(list)
-    for item, patient in zip(normals, patients_of(normals), strict=True):
-        groups[patient].append(item)
-    shuffled = list(groups.values())
-    random.Random(seed).shuffle(shuffled)
-    if len(normals) < train + test:
-        train, test = round(len(normals) * 2 / 3), len(normals)
-    training: list[Item] = []
-    rest: list[list[Item]] = []
-    for group in shuffled:
-        if len(training) + len(group) <= train:
-            training += group
-        else:
-            rest.append(group)
-    while len(training) < train and len(rest) > bool(training):  # patients with so many images that none fits
-        training += rest.pop(0)
-    return {"training": training, "test": [item for group in rest for item in group][:test] + abnormal}
+def _flat(root: Path) -> Collection:
+    return Collection(folder_items(root, "", ["normal"], "train"), ("normal",), ("normal",))
 
 
-def _brainmri(root: Path, seed: int) -> dict:
-    return _table2(_items(root / "no", 0), _items(root / "yes", 1), 58, 40, seed)
+def _has(*folders: str) -> Callable[[Path], bool]:
+    return lambda root: all((root / folder).is_dir() for folder in folders)
 
 
-def _covid19(root: Path, seed: int) -> dict:
-    test = _items(root / "test" / "NORMAL", 0) + _items(root / "test" / "PNEUMONIA", 1)
-    return {"training": _items(root / "train" / "NORMAL", 0), "test": test}
+_PNEUMONIA = _has("train/NORMAL", "test/NORMAL", "test/PNEUMONIA")
 
 
-def _busi(root: Path, seed: int) -> dict:
-    abnormal = _items(root / "benign", 1) + _items(root / "malignant", 1)
-    return _table2(_items(root / "normal", 0), abnormal, 96, 32, seed)
+def _chestxray14(root: Path) -> Collection:
+    return Collection(chestxray14_folder(root), CHESTXRAY14_CLASSES, ())
 
 
-def _sipakmed(root: Path, seed: int) -> dict:
-    # whole slides only: the data set keeps its cropped cells in folders named CROPPED
-    def slides(name: str, label: int) -> list[Item]:
-        return [item for item in _items(root / name, label) if "CROPPED" not in Path(item["image"]).parts]
-
-    normals = slides("im_Superficial-Intermediate", 0) + slides("im_Parabasal", 0)
-    return _table2(normals, slides("im_Dyskeratotic", 1) + slides("im_Koilocytotic", 1), 180, 54, seed)
+def _vindr(root: Path) -> Collection:
+    classes, items = vindr_folder(root)
+    return Collection(items, classes, ("No finding",))
 
 
-def _good_tree(root: Path, seed: int) -> dict:
-    folders = sorted(path for path in (root / "test").glob("*") if path.is_dir())
-    test = [item for folder in folders for item in _items(folder, int(folder.name != "good"))]
-    return {"training": _items(root / "train" / "good", 0), "test": test}
+def _covidx(root: Path) -> Collection:
+    classes, items = covidx_folder(root)
+    return Collection(items, classes, ("normal",) if "normal" in classes else None)
 
 
-def _flat(root: Path, seed: int) -> dict:
-    return {"training": _items(root, 0), "test": []}
-
-
-# name: (folders that tell it, reader); the first that fits is taken
-LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, int], dict]]] = {
-    "good_tree": (("train/good",), _good_tree),
-    "covid19": (("train/NORMAL", "test/NORMAL", "test/PNEUMONIA"), _covid19),
-    "brainmri": (("no", "yes"), _brainmri),
-    "busi": (("normal", "benign", "malignant"), _busi),
-    "sipakmed": (("im_Parabasal", "im_Koilocytotic"), _sipakmed),
-    "flat": ((), _flat),
+# name: (whether a folder has it, reader); the first that fits is taken
+LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Collection]]] = {
+    "good_tree": (_has("train/good"), _good_tree),
+    "kermany": (lambda root: _PNEUMONIA(root) and any(root.glob("train/PNEUMONIA/person*")), _pneumonia),
+    "covid19": (_PNEUMONIA, _pneumonia),
+    "brainmri": (_has("no", "yes"), _brainmri),
+    "busi": (_has("normal", "benign", "malignant"), _busi),
+    "sipakmed": (_has("im_Parabasal", "im_Koilocytotic"), _sipakmed),
+    "chestxray14": (lambda root: any(root.glob("Data_Entry_2017*.csv*")), _chestxray14),
+    "covidx": (lambda root: (root / "train.txt").is_file() and (root / "test.txt").is_file(), _covidx),
+    "vindr": (lambda root: bool(vindr_lists(root)), _vindr),
+    "flat": (lambda root: True, _flat),
 }

@@ -2,18 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 import tempfile
 import unittest
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from bundle.data import AnomalyDataList
-from bundle.data.datalists import item_key, read_table, split_held_back, with_folds, with_made_abnormal
-from bundle.data.layouts import _table2
+from bundle.data.datalists import (
+    _split_normals,
+    item_key,
+    read_table,
+    split_held_back,
+    with_folds,
+    with_made_abnormal,
+)
 
 
 class DataListTestCase(unittest.TestCase):
@@ -27,6 +36,19 @@ class DataListTestCase(unittest.TestCase):
         for i in range(count):
             self.drawn += 1  # no two pictures are the same
             Image.new("I;16", (2, 2), self.drawn).save(self.root / folder / f"{stem}{i}.png")
+
+    def noise(self, name: str, seed: int, size: tuple[int, int] = (120, 100)) -> Image.Image:
+        """Save a picture that no other seed's resembles."""
+        small = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)
+        picture = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(self.root / name)
+        return picture
+
+    def touch(self, *names: str) -> None:
+        for name in names:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text(name)
 
     def write(self, name: str, text: str) -> Path:
         (self.root / name).write_text(text)
@@ -80,6 +102,7 @@ class TestAnomalyDataList(DataListTestCase):
 
     def test_frames_of_a_file_and_images_of_a_patient_stay_on_one_side(self):
         frames = [f"loop{i % 4}.dcm#frame={i // 4},0,train" for i in range(20)]
+        self.touch(*(f"loop{i}.dcm" for i in range(4)))
         data = AnomalyDataList(self.write("frames.csv", "\n".join(["image,label,split", *frames])))
         files = [{i["image"].split("#")[0] for i in items} for items in (data.training, data.validation)]
         self.assertFalse(files[0] & files[1])
@@ -87,10 +110,65 @@ class TestAnomalyDataList(DataListTestCase):
             len({(i["image"].split("#")[0], i["fold"]) for i in with_folds(data.training, 2)}), len(files[0])
         )
         normals = [{"image": f"{i}.png", "label": 0, "patient": f"p{i % 5}"} for i in range(200)]
-        lists = _table2(normals, [], 58, 40, 0)
+        lists = _split_normals({"training": normals, "test": [], "counts": (58, 40)}, 0)
         train, test = ({i["patient"] for i in lists[name]} for name in ("training", "test"))
         self.assertFalse(train & test)
         self.assertEqual((len(train), len(lists["test"])), (2, 40))
+
+    def copied(self, source: str, *names: str) -> None:
+        """Save rescaled, re-encoded, cropped and padded copies of a picture."""
+        with Image.open(self.root / source) as picture:
+            crop = picture.crop((2, 1, picture.width - 1, picture.height - 2)).resize((70, 90))
+            padded = Image.new("L", (150, 150))
+            padded.paste(picture, (10, 20))
+            for name, copy in zip(names, (picture.resize((60, 50)), crop, padded), strict=False):
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                copy.save(self.root / name)
+
+    def test_near_copies_stay_on_one_side(self):
+        # rescaled, re-encoded, cropped or padded copies differ in every byte, so SHA-256 cannot see them
+        for i in range(40):
+            self.noise(f"no/{i}.png", i)
+            self.copied(f"no/{i}.png", f"no/copy {i}.jpg", f"no/another {i}.png", f"no/padded {i}.bmp")
+        for i in range(3):
+            self.noise(f"yes/{i}.png", 100 + i)
+        self.copied("no/0.png", "yes/same.jpg")
+        for seed in range(3):
+            out = self.root / "near_copies.csv"
+            with self.assertLogs("bundle.data", "INFO") as logs:
+                data = AnomalyDataList(self.root, layout="brainmri", seed=seed, copies_file=out)
+            picture = [{re.sub(r"\D", "", Path(i["image"]).stem) for i in p if not i["label"]} for p in self.parts(data)]
+            self.assertEqual(len(set().union(*picture)), sum(map(len, picture)))
+            folds = with_folds(data.training + data.validation)
+            numbers = {(re.sub(r"\D", "", Path(i["image"]).stem), i["fold"]) for i in folds}
+            self.assertEqual(len(numbers), len({number for number, _ in numbers}))
+            self.assertRegex("\n".join(logs.output), r"one picture under two labels: '(no|yes)/.*' \([01]\) and ")
+            same = next((i for i in data.test if i["image"].endswith("same.jpg")), None)
+            self.assertEqual(same is None, "0" in picture[0] | picture[1])
+            rows = list(csv.DictReader(out.open()))
+            self.assertGreaterEqual(len(rows), 121)
+            self.assertTrue(all(float(row["correlation"]) >= 0.91 for row in rows))
+            self.assertEqual({row["second_split"] for row in rows} - {""}, {"training", "held back", "test"})
+        with self.assertNoLogs("bundle.data.near_copies"):
+            plain = AnomalyDataList(self.root, layout="brainmri", group_pictures=False)
+        self.assertEqual({i["patient"] for i in plain.training}, {""})
+
+    def parts(self, data: AnomalyDataList) -> tuple[list[dict], ...]:
+        return data.training, data.validation, data.test
+
+    def test_near_copies_across_a_given_split_are_told_and_stay(self):
+        for i in range(8):
+            self.noise(f"train/good/{i}.png", i)
+        self.copied("train/good/0.png", "test/good/copy.jpg")
+        self.copied("train/good/1.png", "test/crack/copy.jpg")
+        with self.assertLogs("bundle.data", "WARNING") as logs:
+            data = AnomalyDataList(self.root, copies_file=self.root / "list.csv")
+        text = "\n".join(logs.output)
+        self.assertIn("2 test images are of patients, or copies of images, that training has too", text)
+        self.assertIn("one picture under two labels: 'train/good/1.png' (0) and 'test/crack/copy.jpg' (1)", text)
+        self.assertEqual((len(data.training) + len(data.validation), len(data.test)), (8, 2))
+        rows = list(csv.DictReader((self.root / "list.csv").open()))
+        self.assertEqual([row["second_split"] for row in rows], ["test", "test"])
 
     def test_a_split_that_shares_images_is_told(self):
         self.pictures("train/good", 8)
@@ -113,6 +191,17 @@ class TestAnomalyDataList(DataListTestCase):
             self.pictures(f"{name}/{name}/CROPPED", 4)
         self.check(AnomalyDataList(self.root), "sipakmed", 8, 4, 12)
 
+    def test_a_folder_whose_folders_say_otherwise_is_not_all_normal(self):
+        names = "malignant PNEUMONIA tumor yes abnormal covid COVID-19 test Benign cancer val Defect not_normal".split()
+        for name in names:
+            with self.subTest(name=name):
+                shutil.rmtree(self.root)
+                self.pictures(f"a/{name}/deeper", 5)
+                with self.assertRaisesRegex(ValueError, f"taken for normal, it has folders named {name}: give .*--layout"):
+                    AnomalyDataList(self.root)
+                self.check(AnomalyDataList(self.root, layout="flat"), "flat", 5, 0, 0)
+                self.check(AnomalyDataList(self.root / "a" / name), "flat", 5, 0, 0)
+
     def test_every_other_folder_is_normal(self):
         self.pictures("a/b", 5)
         self.check(AnomalyDataList(self.root), "flat", 5, 0, 0)
@@ -120,6 +209,7 @@ class TestAnomalyDataList(DataListTestCase):
     def test_csv(self):
         rows = [f"{i}.png,0,train,p{i % 3}" for i in range(6)] + ["x.png,1,test,", "y.png,0,test,p9", "z.png,1,train,"]
         path = self.write("list.csv", "\n".join(["image,label,split,patient", *rows]))
+        self.touch(*(f"{name}.png" for name in "012345xyz"))
         with self.assertLogs("bundle.data.datalists", "WARNING") as logs:
             data = AnomalyDataList(path)
         self.assertIn("1 abnormal images in the training list are left out", logs.output[0])
@@ -129,11 +219,14 @@ class TestAnomalyDataList(DataListTestCase):
         self.assertFalse(patients[0] & patients[1])
 
     def test_json(self):
-        content = {"training": [{"image": f"{i}.png"} for i in range(5)], "test": [{"image": "/a/t.png", "label": 1}]}
-        path = self.write("list.json", json.dumps(content))
+        self.touch(*(f"a/{i}.png" for i in range(5)), "b/t.png")
+        test = [{"image": str(self.root / "b/t.png"), "label": 1}]
+        path = self.write("a/list.json", json.dumps({"training": [{"image": f"{i}.png"} for i in range(5)], "test": test}))
         self.check(AnomalyDataList(path, allow_outside=True), "json", 5, 0, 1)
 
     def test_one_line_for_every_mistake(self):
+        self.touch("x.png")
+        self.write("lfs.png", "version https://git-lfs.github.com/spec/v1\n")
         for name, text, message in (
             ("a.csv", "file\nx.png", "'a.csv' must have rows and a column 'image', got columns \\['file'\\]"),
             ("b.csv", "image,label\nx.png,2", "'b.csv' row 2: label must be 0 or 1, got '2'"),
@@ -146,6 +239,14 @@ class TestAnomalyDataList(DataListTestCase):
             ("i.json", '{"training": ["x.png"]}', r"'i.json' training\[0\]: needs an 'image'"),
             ("j.txt", "", "dataset_dir must be a folder, a CSV or a JSON file, got 'j.txt'"),
             ("k.csv", "image\nx.png", "training needs at least 4 normal images, found 1"),
+            ("l.csv", "image,label\nx.png,", "'l.csv' row 2: label must be 0 or 1, got ''"),
+            ("m.csv", "image,label\nx.png,nan", "'m.csv' row 2: label must be 0 or 1, got 'nan'"),
+            ("n.csv", "image\ny.png\n\nx.png", "'n.csv' row 2: image 'y.png' cannot be read: it does not exist"),
+            ("o.csv", "image\nx.png\n./x.png", "'o.csv' row 3: image 'x.png' is listed already, 'o.csv' row 2"),
+            ("p.csv", "image\nlfs.png", "'p.csv' row 2: image 'lfs.png' cannot be read: a pointer of Git LFS; 'git lfs pull'"),
+            ("q.json", '{"training": [{"image": "x.png", "label": NaN}]}', r"training\[0\]: label must be 0 or 1, got nan"),
+            ("r.json", '{"training": [{"image": ["x.png"]}]}', r"'r.json' training\[0\]: needs an 'image'"),
+            ("s.csv", "image,label,split\nx.png,1,train", r"no normal training images|at least 4 normal images, found 0"),
         ):
             with self.subTest(name=name), self.assertRaisesRegex(ValueError, message):
                 AnomalyDataList(self.write(name, text))
@@ -166,10 +267,31 @@ class TestHelpers(DataListTestCase):
         self.assertEqual(len(item_key(0, "x" * 300 + ".png")), 47)
 
     def test_read_table_keeps_what_is_known(self):
-        path = self.write("t.csv", "\ufeffimage,label,site\na.png,,\nb.png,1,north\n")
-        self.assertEqual(
-            read_table(path), [{"image": "a.png", "label": 0}, {"image": "b.png", "label": 1, "site": "north"}]
-        )
+        # an empty label is no longer taken for normal: nobody said that the image is
+        path = self.write("t.csv", "\ufeffimage,label,site\na.png,0,\nb.png,1,north\n")
+        first, second = {"image": "a.png", "label": 0, "row": 2}, {"image": "b.png", "label": 1, "site": "north", "row": 3}
+        self.assertEqual(read_table(path), [first, second])
+
+    def test_read_table_as_people_write_them(self):
+        expected = [{"image": "a b.png", "label": 0, "row": 2}, {"image": "c;d,e.png", "label": 1, "row": 4}]
+        for text in (
+            "image,label\na b.png,0\n\n\"c;d,e.png\",1\n",
+            "\ufeffimage;label\r\na b.png;0,0\r\n;\r\n\"c;d,e.png\";1,0\r\n",
+            " image \t label \na b.png\tno\n\t\nc;d,e.png\tTRUE\t\n",
+            "image,label,\n a b.png , 0.0 ,\n,,\n\"c;d,e.png\",1.0,\n",
+        ):
+            for encoding in ("utf-8", "utf-16"):
+                (self.root / "t.csv").write_bytes(text.encode(encoding))
+                self.assertEqual(read_table(self.root / "t.csv"), expected, text)
+        for content, message in (
+            (b"image,label,label\na.png,0,1", "t.csv row 1: every column must have a name of its own, 'label' is there"),
+            (b"image,label\na,b.png,0", "t.csv row 2: must have at most 2 cells, as the header, got 3"),
+            (b"image\nM\xfcller.png", "'t.csv' must be a table in UTF-8, it is not; save it as 'CSV UTF-8'"),
+            (b"", "'t.csv' must have rows and a column 'image'"),
+        ):
+            (self.root / "t.csv").write_bytes(content)
+            with self.assertRaisesRegex(ValueError, message):
+                read_table(self.root / "t.csv")
 
     def test_split_held_back(self):
         items = [{"image": str(i), "patient": f"p{i // 4}"} for i in range(40)]
