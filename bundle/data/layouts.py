@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from bundle.data.covidx import covidx_folder
 from bundle.data.inputs import find_images
 from bundle.data.vindr import vindr_folder, vindr_lists
 
-__all__ = ["LAYOUTS", "Collection", "check_all_normal", "find_layout"]
+__all__ = ["LAYOUTS", "Collection", "Item", "check_all_normal", "find_layout", "folder_items"]
 
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -109,8 +110,9 @@ def folder_items(root: Path, folder: str, classes: Sequence[str] = (), split: st
         return []
     # the secret only groups the images of one patient within this list, it is never written
     items, refusals = find_images(path, secret="grouping")
-    for refusal in refusals:
-        logger.info("left out '%s': %s", refusal.source.name, refusal.reason)
+    reasons = Counter(refusal.reason.removeprefix(f"{refusal.source.name}: ") for refusal in refusals)
+    for reason, count in reasons.items():
+        logger.info("%d files of '%s' are left out: %s", count, folder or root.name, reason)
     return [
         {"image": item["image"], "patient": item["patient"], "classes": tuple(classes), "split": split}
         for item in items
@@ -145,7 +147,8 @@ def _pneumonia(root: Path) -> Collection:
     items = []
     for split in ("train", "val", "test"):
         for name, folder in (("normal", "NORMAL"), ("pneumonia", "PNEUMONIA")):
-            items += folder_items(root, f"{split}/{folder}", [name], split)
+            # Kermany's 16 validation images are too few to choose anything by: they are for training
+            items += folder_items(root, f"{split}/{folder}", [name], "test" if split == "test" else "train")
     for item in items:
         found = re.match(r"(person\d+)_(?:bacteria|virus)_|((?:NORMAL2-)?IM-\d+)-\d+", Path(item["image"]).name)
         if found and not item["patient"]:

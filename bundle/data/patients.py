@@ -20,7 +20,7 @@ from bundle.data.files import atomic_path, file_sha256
 from bundle.data.near_copies import NearCopy, near_copies
 from bundle.data.readers import split_frame
 
-__all__ = ["group_copies", "items_digest", "name_patients", "patients_of", "tell_copies", "write_copies"]
+__all__ = ["file_digest", "group_copies", "items_digest", "name_patients", "patients_of", "tell_copies", "write_copies"]
 
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def name_patients(items: Sequence[Item]) -> None:
     common = {size for size, count in Counter(sizes.values()).items() if count > 1}
     alike: dict[str, list[Item]] = defaultdict(list)
     for number, (file, frames) in enumerate(files.items()):
-        name = f"content {_sha256(file)[:16]}" if sizes.get(file) in common else f"file {number}"
+        name = f"content {file_digest(file)[:16]}" if sizes.get(file) in common else f"file {number}"
         alike[name] += frames
     for name, found in alike.items():
         for item in found if len(found) > 1 else ():
@@ -166,11 +166,17 @@ def items_digest(items: Sequence[Item]) -> str:
     lines = []
     for item in items:
         path, frame = split_frame(str(item["image"]))
-        lines.append(f"{_sha256(path)} {frame} {_label(item)}\n")
+        lines.append(f"{file_digest(path)} {frame} {_label(item)}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """
+    Return the SHA-256 of a file, computed once as long as the file stays as it is; empty where it cannot be read.
+
+    Args:
+        path: of the file.
+    """
     try:
         state = path.stat()
         return _known_sha256(str(path), state.st_size, state.st_mtime_ns)
