@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from bundle.functional.boxes import clipped_boxes
 
 __all__ = [
     "BOX_CLASSES",
+    "ImageBoxes",
     "box_of_mask",
     "has_boxes",
     "items_with_boxes",
@@ -34,7 +38,66 @@ _ALIASES = {"Infiltrate": "Infiltration"}  # the box list's word for what the la
 BoxesByLabel = dict[str, torch.Tensor]
 
 
-def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024)) -> dict[str, BoxesByLabel]:
+class ImageBoxes(Mapping[str, BoxesByLabel]):
+    """
+    Boxes by image, found by any path to it: the file name must agree, and the folders as far as they are needed.
+
+    Args:
+        boxes: for each file, with or without folders, for each label, boxes of shape ``(M, 4)``.
+
+    Example:
+        >>> boxes = ImageBoxes({"a/1.png": {}, "b/1.png": {}, "c/2.png": {}})
+        >>> "/data/set/b/1.png" in boxes, "2.png" in boxes, "3.png" in boxes
+        (True, True, False)
+    """
+
+    def __init__(self, boxes: Mapping[str, BoxesByLabel]) -> None:
+        self._boxes = dict(boxes)
+        self._given: dict[str, str] = {}  # file to the path that was given its boxes
+        self._files: dict[str, list[str]] = {}
+        for file in self._boxes:
+            self._files.setdefault(PurePosixPath(file).name, []).append(file)
+
+    def __getitem__(self, path: str) -> BoxesByLabel:
+        """
+        Return the boxes of an image.
+
+        Raises:
+            KeyError: When it has none.
+            ValueError: When two images of that name have boxes, and the folders do not tell which is meant; or when
+                another image was given these boxes before.
+        """
+        parts = PurePosixPath(str(path).replace("\\", "/")).parts
+        if not parts or parts[-1] not in self._files:
+            raise KeyError(path)
+        files = self._files[parts[-1]]
+        common = [self._common(parts, PurePosixPath(file).parts) for file in files]
+        best = [file for file, count in zip(files, common, strict=True) if count == max(common)]
+        if len(best) > 1:
+            raise ValueError(f"boxes must name images apart by their folders, '{parts[-1]}' may be one of {best[:3]}.")
+        if len(parts) > 1:
+            first, own = self._given.setdefault(best[0], os.path.realpath(path)), os.path.realpath(path)
+            if first != own:
+                rule = "boxes must name images apart by their folders"
+                raise ValueError(f"{rule}, those of '{best[0]}' fit two images, in '{Path(first).parent.name}' and '{Path(own).parent.name}'.")
+        return self._boxes[best[0]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the files in their order."""
+        return iter(self._boxes)
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._boxes)
+
+    @staticmethod
+    def _common(one: Sequence[str], other: Sequence[str]) -> int:
+        """Return how many parts agree, from the last."""
+        pairs = zip(reversed(one), reversed(other), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024)) -> ImageBoxes:
     """
     Read ``BBox_List_2017.csv``, plain or gzipped.
 
@@ -48,26 +111,30 @@ def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024
         for each image name, for each of its labels, boxes as left, upper, right, lower edge, shape ``(M, 4)``.
 
     Raises:
+        FileNotFoundError: When there is no such file.
         ValueError: When the file is not that list, names an unknown finding, or a box lies outside the image.
     """
-    opener = gzip.open if str(path).endswith(".gz") else open
+    path = _existing(path)
+    opener = gzip.open if path.suffix == ".gz" else open
     rows: list[tuple[str, str, list[float]]] = []
-    with opener(path, "rt", newline="") as file:
+    with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        head = next(reader, [])
+        head = [cell.strip() for cell in next(reader, [])]
         if head[:3] != ["Image Index", "Finding Label", "Bbox [x"]:
-            raise ValueError(
-                f"'{Path(path).name}' must begin with 'Image Index,Finding Label,Bbox [x,y,w,h]', got {head[:3]}."
-            )
-        for row in reader:
-            label = _ALIASES.get(row[1], row[1])
+            raise ValueError(f"'{path.name}' must begin with 'Image Index,Finding Label,Bbox [x,y,w,h]', got {head[:3]}.")
+        for number, row in enumerate(reader, start=2):
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) < 6:
+                raise ValueError(f"'{path.name}' row {number}: must have image, label and 4 numbers, got {row}.")
+            label = _ALIASES.get(row[1].strip(), row[1].strip())
             if label not in BOX_CLASSES:
                 raise ValueError(f"findings must be among {list(BOX_CLASSES)}, got '{row[1]}' for '{row[0]}'.")
-            rows.append((row[0], label, [float(v) for v in row[2:6]]))
+            rows.append((row[0].strip(), label, _numbers(row[2:6], f"'{path.name}' row {number}")))
     return _grouped((name, label, _clipped(name, box, size)) for name, label, box in rows)
 
 
-def read_coco_boxes(path: str | Path) -> dict[str, BoxesByLabel]:
+def read_coco_boxes(path: str | Path) -> ImageBoxes:
     """
     Read the boxes of a COCO detection file, such as TBX11K's.
 
@@ -75,25 +142,77 @@ def read_coco_boxes(path: str | Path) -> dict[str, BoxesByLabel]:
         path: JSON with ``images``, ``categories`` and ``annotations``.
 
     Returns:
-        for each image's file name without folders, for each category name, boxes as left, upper, right, lower edge in
-        pixels, shape ``(M, 4)``; images without boxes are left out.
+        for each image's file name as it stands there, for each category name, boxes as left, upper, right, lower edge
+        in pixels, shape ``(M, 4)``; images without boxes are left out.
 
     Raises:
-        ValueError: When the file has not these parts, or a box lies outside its image.
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file has not these parts, an entry lacks what is needed or points at nothing, or a box lies
+            outside its image; names the entry.
     """
-    content = json.loads(Path(path).read_text())
-    missing = {"images", "categories", "annotations"} - set(content)
+    path = _existing(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path.name}' must be a COCO detection file, it is not JSON: {error}.") from None
+    parts = ("images", "categories", "annotations")
+    missing = [part for part in parts if not isinstance(content, dict) or not isinstance(content.get(part), list)]
     if missing:
-        raise ValueError(f"'{Path(path).name}' must be a COCO detection file, it has no {sorted(missing)}.")
-    images = {image["id"]: image for image in content["images"]}
-    names = {category["id"]: category["name"] for category in content["categories"]}
+        raise ValueError(f"'{path.name}' must be a COCO detection file, it has no {missing}.")
+    images = _by_id(path, content, "images", ("file_name", "height", "width"))
+    names = _by_id(path, content, "categories", ("name",))
     found = []
-    for item in content["annotations"]:
-        image = images[item["image_id"]]
-        name = Path(image["file_name"]).name
-        box = _clipped(name, item["bbox"], (image["height"], image["width"]))
-        found.append((name, names[item["category_id"]], box))
+    for number, item in enumerate(content["annotations"]):
+        where = f"'{path.name}' annotations[{number}]"
+        image, category = _needed(item, ("image_id", "category_id", "bbox"), where)[:2]
+        for key, value, known in (("image_id", image, images), ("category_id", category, names)):
+            if not isinstance(value, int | str) or value not in known:
+                raise ValueError(f"{where}: {key} must be that of an entry of the file, got {value!r}.")
+        file, height, width = images[image]
+        size = _numbers([height, width], f"'{path.name}' image {image!r}, height and width")
+        if not isinstance(item["bbox"], list) or len(item["bbox"]) != 4:
+            raise ValueError(f"{where}: bbox must be left, upper, width and height, got {item['bbox']!r}.")
+        name = str(file).replace("\\", "/")
+        box = _clipped(name, _numbers(item["bbox"], where), (int(size[0]), int(size[1])))
+        found.append((name, str(names[category][0]), box))
     return _grouped(found)
+
+
+def _existing(path: str | Path) -> Path:
+    if not str(path) or not Path(path).is_file():
+        raise FileNotFoundError(f"boxes must be an existing file, got '{path}'.")
+    return Path(path)
+
+
+def _by_id(path: Path, content: dict[str, Any], part: str, keys: Sequence[str]) -> dict[Any, list[Any]]:
+    """Return what is needed of each entry of a part, by its id."""
+    entries: dict[Any, list[Any]] = {}
+    for number, entry in enumerate(content[part]):
+        where = f"'{path.name}' {part}[{number}]"
+        name, *values = _needed(entry, ("id", *keys), where)
+        if not isinstance(name, int | str) or name in entries:
+            raise ValueError(f"{where}: id must be a number or a word of its own, got {name!r}.")
+        entries[name] = values
+    return entries
+
+
+def _needed(entry: Any, keys: Sequence[str], where: str) -> list[Any]:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: must be an object, got {entry!r}.")
+    for key in keys:
+        if entry.get(key) is None:
+            raise ValueError(f"{where}: '{key}' is missing.")
+    return [entry[key] for key in keys]
+
+
+def _numbers(values: Sequence[Any], where: str) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = [math.nan]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{where}: must be finite numbers, got {list(values)}.")
+    return numbers
 
 
 def box_of_mask(path: str | Path) -> torch.Tensor:
@@ -135,11 +254,12 @@ def mining_table(rows: Sequence[dict[str, Any]], names: Collection[str]) -> list
     Raises:
         ValueError: When the table has none of the annotated images.
     """
-    chosen = [row for row in rows if Path(row["path"]).name in names]
+    annotated = has_boxes([{"image": row["path"]} for row in rows], names)
+    chosen = [row for row, there in zip(rows, annotated, strict=True) if there]
     if not chosen:
         raise ValueError(f"the label table must have some of the {len(names)} annotated images, it has none.")
     patients = {row["patient"] for row in chosen}
-    kept = [row for row in rows if row["split"] == "train" and Path(row["path"]).name not in names]
+    kept = [row for row, there in zip(rows, annotated, strict=True) if row["split"] == "train" and not there]
     others = [row for row in rows if row["split"] != "train" and row["patient"] not in patients]
     return [*kept, *({**row, "split": "train"} for row in chosen), *others]
 
@@ -152,8 +272,10 @@ def has_boxes(items: Sequence[dict[str, Any]], names: Collection[str]) -> list[b
         items: data list items with an ``image``: a path, or the image read from it.
         names: file names of the annotated images.
     """
-    paths = (getattr(item["image"], "meta", {}).get("filename_or_obj", item["image"]) for item in items)
-    return [Path(str(path)).name in names for path in paths]
+    paths = [str(getattr(item["image"], "meta", {}).get("filename_or_obj", item["image"])) for item in items]
+    if isinstance(names, ImageBoxes):
+        return [path in names for path in paths]
+    return [Path(path).name in names for path in paths]
 
 
 def items_with_boxes(items: Sequence[dict[str, Any]], names: Collection[str] | None) -> list[dict[str, Any]]:
@@ -184,8 +306,9 @@ def _clipped(name: str, box: list[float], size: tuple[int, int]) -> torch.Tensor
         raise ValueError(f"'{name}': {error}") from error
 
 
-def _grouped(found: Iterable[tuple[str, str, torch.Tensor]]) -> dict[str, BoxesByLabel]:
+def _grouped(found: Iterable[tuple[str, str, torch.Tensor]]) -> ImageBoxes:
     lists: dict[str, dict[str, list[torch.Tensor]]] = {}
     for name, label, box in found:
         lists.setdefault(name, {}).setdefault(label, []).append(box)
-    return {name: {label: torch.stack(boxes) for label, boxes in labels.items()} for name, labels in lists.items()}
+    boxes = {name: {label: torch.stack(rows) for label, rows in labels.items()} for name, labels in lists.items()}
+    return ImageBoxes(boxes)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.csv_files import binary_label, read_rows
+from bundle.data.file_kinds import pointer_reason
 from bundle.data.files import atomic_path, lies_in
 from bundle.data.readers import split_frame
 
@@ -35,7 +37,7 @@ def load_label_table(
     Return the data list of one split, after checking the table as a whole.
 
     Args:
-        csv_path: table with a header; columns ``path`` (``loop.dcm#frame=7`` for a frame of a loop), optionally
+        csv_path: table with a header, see :py:func:`bundle.data.csv_files.read_rows`; columns ``path`` (``loop.dcm#frame=7`` for a frame of a loop), optionally
             ``patient`` and ``split``, and one for each class.
         image_dir: folder that the paths start from.
         classes: class columns, in the order of the network's outputs.
@@ -51,7 +53,7 @@ def load_label_table(
     Raises:
         FileNotFoundError: When the table does not exist.
         ValueError: When ``exclusive`` is not a boolean, a column is missing, a label is not 0 or 1, a class has no or
-            one positive image, an image is listed twice, lies outside ``image_dir`` by its path or by a link, or does
+            one positive image, or only one value in the split to train on, an image is listed twice, lies outside ``image_dir`` by its path or by a link, or does
             not exist, a patient is in two splits, or a split is empty. The message is one line and names the row,
             counted as a spreadsheet does: the header is row 1.
     """
@@ -60,18 +62,15 @@ def load_label_table(
     path = Path(csv_path)
     if not path.is_file():
         raise FileNotFoundError(f"labels must be an existing CSV file, got '{path}'.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        rows = list(reader)
+    columns, rows = read_rows(path)
     for column in ("path", *classes, *(["split"] if split is not None else [])):
         if column not in columns:
-            raise ValueError(f"{path.name} row 1: column '{column}' is missing, the columns are {list(columns)}.")
+            raise ValueError(f"{path.name} row 1: column '{column}' is missing, the columns are {columns}.")
     root = Path(image_dir).resolve()
     seen: dict[str, int] = {}
     home: dict[str, tuple[str, int]] = {}
     items: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         where = f"{path.name} row {number}"
         label = [_binary(row[name], name, where) for name in classes]
         if exclusive and sum(label) != 1:
@@ -83,6 +82,8 @@ def load_label_table(
             raise ValueError(f"{where}: {rule}, got '{row['path']}'; --allow_outside True takes it.")
         if str(image) in seen:
             raise ValueError(f"{where}: image '{row['path']}' is listed already in row {seen[str(image)]}.")
+        if check_files and (reason := pointer_reason(source)):
+            raise ValueError(f"{where}: image '{row['path']}' cannot be read: {reason}")
         if check_files and not source.is_file():
             raise ValueError(f"{where}: image '{row['path']}' does not exist in the image folder.")
         seen[str(image)] = number
@@ -103,6 +104,11 @@ def load_label_table(
     chosen = [item for item in items if split is None or item["split"] == split]
     if not chosen:
         raise ValueError(f"{path.name}: split '{split}' must have rows, it has none.")
+    for k, name in enumerate(classes if split == "train" else ()):
+        values = {item["label"][k] for item in chosen}
+        if len(values) < 2:
+            rule = f"class '{name}' must have images with and without it to train on"
+            raise ValueError(f"{path.name}: {rule}, it is {values.pop()} in every row of the split 'train'.")
     return chosen
 
 
@@ -123,7 +129,8 @@ def write_label_table(rows: Iterable[dict[str, Any]], csv_path: str | Path, clas
             writer.writerow([row["path"], row["patient"], row["split"], *row["label"]])
 
 
-def _binary(text: str | None, name: str, where: str) -> int:
-    if text is None or text.strip() not in ("0", "1", "0.0", "1.0"):
+def _binary(text: str, name: str, where: str) -> int:
+    label = binary_label(text)
+    if label is None:
         raise ValueError(f"{where}: label '{name}' must be 0 or 1, got '{text}'.")
-    return int(float(text))
+    return label

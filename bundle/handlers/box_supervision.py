@@ -67,7 +67,8 @@ class BoxSupervision:
         maps = output[CommonKeys.PRED]
         chosen, coverage = [], []
         for row, image in enumerate(decollate_batch(batch[CommonKeys.IMAGE])):
-            found = self.boxes.get(Path(str(image.meta["filename_or_obj"])).name, {})
+            path = str(image.meta["filename_or_obj"])
+            found = self.boxes.get(path) or self.boxes.get(Path(path).name, {})
             for c, label in enumerate(self.classes):
                 if label in found:
                     part = box_coverage(boxes_on_input(found[label], image), image.shape[-2:], maps.shape[-2:])

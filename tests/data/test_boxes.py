@@ -89,6 +89,60 @@ class TestCocoBoxes(unittest.TestCase):
         self.assertEqual(found["x.png"]["ActiveTuberculosis"].tolist(), [[90, 40, 100, 45]])
 
 
+    COCO = {
+        "images": [{"id": i, "file_name": f"{d}/x.png", "width": 9, "height": 9} for i, d in enumerate("ab")],
+        "categories": [{"id": 4, "name": "TB"}],
+        "annotations": [{"image_id": i, "category_id": 4, "bbox": [i, 0, 2, 2]} for i in range(2)],
+    }
+
+    def read(self, text: str):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "coco.json"
+            path.write_text(text, encoding="utf-8")
+            return read_coco_boxes(path)
+
+    def test_folders_tell_images_of_one_name_apart(self):
+        found = self.read(json.dumps(self.COCO))
+        self.assertEqual([found[f"/data/{d}/x.png"]["TB"].tolist()[0][0] for d in "ab"], [0, 1])
+        with self.assertRaisesRegex(ValueError, r"'x.png' may be one of \['a/x.png', 'b/x.png'\]"):
+            found["/data/c/x.png"]
+        items = [{"image": "/data/a/x.png"}, {"image": "/data/b/x.png"}, {"image": "/data/a/y.png"}]
+        self.assertEqual(has_boxes(items, found), [True, True, False])
+        one = self.read(json.dumps({**self.COCO, "images": [{**self.COCO["images"][0], "file_name": "x.png"}] * 1,
+                                    "annotations": self.COCO["annotations"][:1]}))
+        with self.assertRaisesRegex(ValueError, "those of 'x.png' fit two images, in 'a' and 'b'"):
+            has_boxes(items, one)
+
+    def test_one_line_for_every_mistake(self):
+        def changed(part: str, **changes) -> str:
+            entry = {k: v for k, v in {**self.COCO[part][0], **changes}.items() if v != "gone"}
+            return json.dumps({**self.COCO, part: [entry, *self.COCO[part][1:]]})
+
+        for text, message in (
+            (changed("images", file_name="gone"), r"'coco.json' images\[0\]: 'file_name' is missing"),
+            (changed("images", height="gone"), r"images\[0\]: 'height' is missing"),
+            (changed("images", width="x"), r"image 0, height and width: must be finite numbers, got \[9, 'x'\]"),
+            (changed("images", id=1), r"images\[1\]: id must be a number or a word of its own, got 1"),
+            (changed("categories", name="gone"), r"categories\[0\]: 'name' is missing"),
+            (changed("annotations", image_id="gone"), r"annotations\[0\]: 'image_id' is missing"),
+            (changed("annotations", category_id="gone"), r"annotations\[0\]: 'category_id' is missing"),
+            (changed("annotations", image_id=7), r"annotations\[0\]: image_id must be that of an entry .* got 7"),
+            (changed("annotations", category_id=[1]), r"annotations\[0\]: category_id must be that of an entry"),
+            (changed("annotations", bbox="gone"), r"annotations\[0\]: 'bbox' is missing"),
+            (changed("annotations", bbox=[1, 2]), r"annotations\[0\]: bbox must be left, upper, width and height"),
+            (changed("annotations", bbox=[1, 2, float("nan"), 3]), r"annotations\[0\]: must be finite numbers"),
+            (json.dumps({**self.COCO, "images": ["x"]}), r"images\[0\]: must be an object, got 'x'"),
+            (json.dumps({**self.COCO, "images": {}}), r"it has no \['images'\]"),
+            ("[]", "must be a COCO detection file, it has no"),
+            ("{", "must be a COCO detection file, it is not JSON"),
+        ):
+            with self.subTest(message=message), self.assertRaisesRegex(ValueError, message) as caught:
+                self.read(text)
+            self.assertNotIn("\n", str(caught.exception))
+        with self.assertRaisesRegex(FileNotFoundError, "boxes must be an existing file, got ''"):
+            read_coco_boxes("")
+
+
 class TestMiningSet(unittest.TestCase):
     def test_annotated_images_join_the_training_images_and_their_patients_leave_the_others(self):
         rows = [

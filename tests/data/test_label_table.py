@@ -44,11 +44,39 @@ class TestLabelTable(unittest.TestCase):
         self.assertEqual([i["patient"] for i in items], ["p, 1", "q"])
 
     def test_without_patients_every_image_is_its_own(self):
-        rows = ["a.png,1,1", "b.png,1,1"]
-        self.assertEqual([i["patient"] for i in self.load(rows, "path,edema,mass\n")], ["a.png", "b.png"])
+        rows = ["a.png,1,1", "b.png,1,1", "c.png,0,0"]
+        self.assertEqual([i["patient"] for i in self.load(rows, "path,edema,mass\n")], ["a.png", "b.png", "c.png"])
+
+    def test_tables_as_people_write_them(self):
+        expected = self.load(ROWS)
+        for text in (
+            "\ufeffpath;patient;split;edema;mass\r\na.png;p1;train;1,0;0,0\r\n"
+            "b.png;p1;train;1;1\r\n;;;;\r\nc.png;p2;val;0;1\r\nd.png;p3;test;0;0\r\n",
+            "path\tpatient\tsplit\tedema\tmass\na.png\tp1\ttrain\tyes\tno\nb.png\tp1\ttrain\tTrue\ttrue\n"
+            'c.png\tp2\tval\t0.0\t1.0\n"d.png"\tp3\ttest\tFALSE\t0\n\n',
+            '"path", patient ,split,edema,mass,\n a.png ,p1,train, 1 ,0,\nb.png,p1,train,1,1,\nc.png,p2,val,0,1,\n'
+            "d.png,p3,test,0,0,\n",
+        ):
+            (self.root / "labels.csv").write_bytes(text.encode())
+            items = load_label_table(self.root / "labels.csv", self.root, ["edema", "mass"])
+            strip = [{k: v for k, v in item.items() if k != "key"} for item in items]
+            self.assertEqual(strip, [{k: v for k, v in item.items() if k != "key"} for item in expected])
+        self.refused("row 1: every column must have a name of its own, 'mass' is there twice", [], "path,mass,mass\n")
+        self.refused("row 2: must have at most 3 cells, as the header, got 4", ["a,b.png,1,0"], "path,edema,mass\n")
+        self.refused("row 2: label 'mass' must be 0 or 1, got 'nan'", ["a.png,1,nan"], "path,edema,mass\n")
+
+    def test_training_needs_both_values_of_a_class(self):
+        for value, rows in ((1, ["a.png,train,1,1", "b.png,train,1,0"]), (0, ["a.png,train,0,1", "b.png,train,0,0"])):
+            rows += ["c.png,test,1,1", "d.png,test,1,1"]
+            rule = f"class 'edema' must have images with and without it to train on, it is {value} in every row"
+            self.refused(rule, rows, "path,split,edema,mass\n", split="train")
+
+    def test_pointer_of_git_lfs(self):
+        (self.root / "a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+        self.refused("row 2: image 'a.png' cannot be read: a pointer of Git LFS; 'git lfs pull' fetches the file", ROWS)
 
     def test_missing_column(self):
-        self.refused("labels.csv row 1: column 'mass' is missing, the columns are", ROWS, "path,patient,split,edema\n")
+        self.refused("labels.csv row 1: column 'mass' is missing, the columns are", ROWS, "path,patient,split,edema,x\n")
         self.refused("column 'split' is missing", ["a.png,1,1"], "path,edema,mass\n", split="train")
 
     def test_label_not_binary(self):
