@@ -100,7 +100,7 @@ def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str,
         torch.manual_seed(0)
         backbone = FeatureBackbone(weights=None if "random" in kind else "default")
         data = AnomalyDataList(root / SETS[name], seed=0)
-        items = data.training + data.validation + data.test
+        items = data.training + data.validation + data.test + data.left_out  # another seed may test with them
         images = [load({"image": item["image"]})["image"].as_tensor() for item in items]
         normal = [i for i, item in enumerate(items) if not item["label"]]
         made, regions = [], []

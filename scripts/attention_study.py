@@ -25,7 +25,8 @@ from monai.transforms import LoadImage, Resize
 from monai.utils import set_determinism
 from torch import nn
 
-from bundle.data.image_folders import image_folder_table
+from bundle.data.image_folders import collection_rows
+from bundle.data.layouts import LAYOUTS
 from bundle.data.readers import RadiologyReader
 from bundle.losses import ClassificationLoss
 from bundle.metrics.calibration import expected_calibration_error, fit_temperature
@@ -50,11 +51,9 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.2
 def read_dataset(name: str, root: Path, size: int) -> dict[str, Any]:
     """Return images (N, 3, size, size), labels (N, 2), split names and content hashes of one collection."""
     if name == "covid19_xray":
-        folders = {"normal": "train/NORMAL", "abnormal": "train/PNEUMONIA"}
-        test = {"normal": "test/NORMAL", "abnormal": "test/PNEUMONIA"}
-        rows = image_folder_table(root, folders, test, ("train",) * 4 + ("val",))
+        rows = collection_rows(LAYOUTS["covid19"][1](root), root, ("train",) * 4 + ("val",))
     else:
-        rows = image_folder_table(root, {"normal": "no", "abnormal": "yes"})
+        rows = collection_rows(LAYOUTS["brainmri"][1](root), root)
     load = LoadImage(reader=RadiologyReader(channels=3), image_only=True)
     resize = Resize((size, size), mode="area")
     images = torch.stack([resize(load(str(root / row["path"]))).as_tensor() for row in rows])

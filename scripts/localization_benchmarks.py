@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from bundle.data.boxes import box_of_mask
+from bundle.data.image_folders import image_folder_table
 from bundle.data.inserted_lesions import INSERTED_KINDS, insert_lesion
 
 
@@ -40,20 +40,18 @@ def load_gray(path: Path, size: int) -> np.ndarray:
 
 
 def load_busi(folder: Path, size: int) -> Benchmark:
-    """Read the breast ultrasound images; the split is fixed by image and stratified by label."""
-    train, test = [], []
-    for kind in ("normal", "benign", "malignant"):
-        paths = sorted((folder / kind).glob("*.png"))
-        random.Random(0).shuffle(paths)
-        for i, path in enumerate(paths):
-            labels = [float(kind != "normal"), float(kind == "benign"), float(kind == "malignant")]
-            with Image.open(path) as picture:
-                scale = torch.tensor([size / picture.width, size / picture.height] * 2)
-            masks = [box_of_mask(m) * scale for m in sorted((folder / "masks").glob(f"{path.stem}_*.png"))]
-            boxes = {c: torch.stack(masks) for c in range(3) if labels[c]}
-            part = train if i < round(0.6 * len(paths)) else test
-            part.append(Sample(path.stem, load_gray(path, size), labels, boxes))
-    return Benchmark(("lesion", "benign", "malignant"), train, test)
+    """Read the breast ultrasound images; the split is fixed, stratified by label, near copies on one side."""
+    kinds = ("normal", "benign", "malignant")
+    parts: dict[str, list[Sample]] = {"train": [], "test": []}
+    for row in image_folder_table(folder, {kind: kind for kind in kinds}, parts=("train",) * 3 + ("test",) * 2):
+        path = folder / row["path"]
+        labels = [float(not row["label"][0]), *map(float, row["label"][1:])]
+        with Image.open(path) as picture:
+            scale = torch.tensor([size / picture.width, size / picture.height] * 2)
+        masks = [box_of_mask(m) * scale for m in sorted((folder / "masks").glob(f"{path.stem}_*.png"))]
+        boxes = {c: torch.stack(masks) for c in range(3) if labels[c]}
+        parts[row["split"]].append(Sample(path.stem, load_gray(path, size), labels, boxes))
+    return Benchmark(("lesion", "benign", "malignant"), parts["train"], parts["test"])
 
 
 def load_inserted(folder: Path, size: int, repeats: int = 2) -> Benchmark:

@@ -126,7 +126,8 @@ class TestListsThatLeaveTheirFolder(_Folder):
                         AnomalyDataList(path, allow_outside="false")  # type: ignore[arg-type]  # a word is not True
         data = AnomalyDataList(path, held_back=0.5, allow_outside=True)
         self.assertEqual(len(data.training + data.validation), 7)
-        data = AnomalyDataList(self.anomaly_list("json", str(self.inside / "0.png")), held_back=0.5)
+        (self.inside / "another.png").write_bytes((self.inside / "0.png").read_bytes())
+        data = AnomalyDataList(self.anomaly_list("json", str(self.inside / "another.png")), held_back=0.5)
         self.assertEqual(len(data.training + data.validation), 7)  # absolute, and inside
 
     def test_a_class_folder_that_is_a_link(self):

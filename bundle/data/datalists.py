@@ -250,6 +250,8 @@ class AnomalyDataList:
         training: normal items to train with.
         validation: normal items held back from training.
         test: labelled items, empty where the data set has none.
+        left_out: items in none of these: more normals than Table 2 tests with, abnormal training images, and abnormal
+            images of patients, or copies of images, to train with.
 
     Raises:
         FileNotFoundError: When ``path`` does not exist.
@@ -313,6 +315,8 @@ class AnomalyDataList:
         self.layout = found
         self.training, self.validation = split_held_back(normals, held_back, min_held_back, seed)
         self.test: list[Item] = lists["test"]
+        taken = {id(item) for item in normals + self.test}
+        self.left_out = [item for item in everything if id(item) not in taken]
         tell_copies(everything, copies, folder)
         if copies_file:
             parts = (("training", self.training), ("held back", self.validation), ("test", self.test))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.layouts import Collection, Item, folder_items
-from bundle.data.patients import file_digest, group_copies, tell_copies, write_copies
+from bundle.data.patients import file_digest, group_copies, patients_of, tell_copies, write_copies
 from bundle.data.readers import split_frame
 from bundle.data.splits import patient_splits
 
@@ -122,10 +122,13 @@ def collection_rows(
     if not collection.items:
         raise ValueError(f"'{Path(root).name}' must hold images, it holds none.")
     items = [{**item, "label": "|".join(item["classes"])} for item in collection.items]
-    for item in items:
-        # named by the content, so that a split does not depend on where the files are
-        item["patient"] = str(item["patient"] or file_digest(split_frame(item["image"])[0])[:16])
+    named = {item["patient"] for item in items if item["patient"]}
     copies = group_copies(items, group_pictures)
+    stand_in: dict[str, str] = {}
+    for item, patient in zip(items, patients_of(items), strict=True):
+        if patient not in named:  # a digest, so that a split does not depend on where the files are
+            first = file_digest(split_frame(item["image"])[0])[:16]
+            item["patient"] = stand_in.setdefault(patient, first)
     names = {item["split"] for item in items}
     for fixed in ("test", "val"):
         held = {item["patient"] for item in items if item["split"] == fixed}

@@ -24,6 +24,7 @@ __all__ = ["file_digest", "group_copies", "items_digest", "name_patients", "pati
 
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
+_SURE = 0.99  # correlation from which images of two patients known by name count as one picture
 _TOLD = 20  # lines about copies in the log; the list has all of them
 
 
@@ -63,7 +64,8 @@ def group_copies(items: Sequence[Item], pictures: bool = True) -> list[NearCopy]
     """
     Let all images of one picture count as one patient: frames, identical files, and near copies.
 
-    Patients whose images are near copies of each other become one, under the first of their names.
+    Images whose patients are known to differ need a correlation of 0.99 to count as near copies; then these patients
+    become one, under the first of their names.
 
     Args:
         items: with ``image`` and perhaps ``patient``, which is changed in place.
@@ -73,15 +75,24 @@ def group_copies(items: Sequence[Item], pictures: bool = True) -> list[NearCopy]
     Returns:
         the near copies as places in ``items``; identical files are among them if they can be read.
     """
+    named = {str(item["patient"]) for item in items if item.get("patient")}
     name_patients(items)
     if not pictures:
         return []
+    known = {str(item["patient"]) for item in items if item.get("patient")}
     first: dict[Path, int] = {}  # the frames of a file are together already
     for i, item in enumerate(items):
         first.setdefault(split_frame(str(item["image"]))[0], i)
     places = list(first.values())
     found = [NearCopy(places[i], places[j], c) for i, j, c in near_copies([items[i]["image"] for i in places])]
     names = patients_of(items)
+    found = [
+        copy
+        for copy in found
+        if copy.correlation >= _SURE
+        or names[copy.first] == names[copy.second]
+        or not (names[copy.first] in named and names[copy.second] in named)
+    ]
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
@@ -94,7 +105,6 @@ def group_copies(items: Sequence[Item], pictures: bool = True) -> list[NearCopy]
     members: dict[str, list[str]] = defaultdict(list)
     for name in parent:
         members[root(name)].append(name)
-    known = {str(item["patient"]) for item in items if item.get("patient")}
     for item, name in zip(items, names, strict=True):
         group = members[root(name)]
         if len(group) > 1:

@@ -63,7 +63,7 @@ class TestFeedback(unittest.TestCase):
         items = load_label_table(folder / "msa.csv", folder, ["Effusion", "Mass"], split="train")
         self.assertEqual([item["label"] for item in items], [[1, 0], [1, 0], [0, 1], [1, 1]])
         boxes = read_coco_boxes(folder / "msa_boxes.json")
-        self.assertEqual(sorted(boxes), ["0000.dcm", "0002.dcm", "0003.dcm"])
+        self.assertEqual(sorted(boxes), ["images/0000.dcm", "images/0002.dcm", "images/0003.dcm"])
         torch.testing.assert_close(boxes["0000.dcm"]["Effusion"].long(), torch.tensor([[1, 2, 31, 22]]))
         torch.testing.assert_close(
             boxes["0002.dcm"]["Mass"].long(), torch.tensor([[0, 40, 15, 48]])
