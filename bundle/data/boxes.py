@@ -78,8 +78,9 @@ class ImageBoxes(Mapping[str, BoxesByLabel]):
         if len(parts) > 1:
             first, own = self._given.setdefault(best[0], os.path.realpath(path)), os.path.realpath(path)
             if first != own:
+                folders = f"'{Path(first).parent.name}' and '{Path(own).parent.name}'"
                 rule = "boxes must name images apart by their folders"
-                raise ValueError(f"{rule}, those of '{best[0]}' fit two images, in '{Path(first).parent.name}' and '{Path(own).parent.name}'.")
+                raise ValueError(f"{rule}, those of '{best[0]}' fit two images, in {folders}.")
         return self._boxes[best[0]]
 
     def __iter__(self) -> Iterator[str]:
@@ -121,7 +122,9 @@ def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024
         reader = csv.reader(file)
         head = [cell.strip() for cell in next(reader, [])]
         if head[:3] != ["Image Index", "Finding Label", "Bbox [x"]:
-            raise ValueError(f"'{path.name}' must begin with 'Image Index,Finding Label,Bbox [x,y,w,h]', got {head[:3]}.")
+            raise ValueError(
+                f"'{path.name}' must begin with 'Image Index,Finding Label,Bbox [x,y,w,h]', got {head[:3]}."
+            )
         for number, row in enumerate(reader, start=2):
             if not any(cell.strip() for cell in row):
                 continue

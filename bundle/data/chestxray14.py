@@ -54,7 +54,7 @@ def chestxray14_table(
         ValueError: When a label is unknown, the test list names an image that the file lacks, or a patient is on both
             sides of the official split.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"path": name, "patient": patient, "label": [int(c in found) for c in CHESTXRAY14_CLASSES], "split": ""}
         for name, patient, found in _entries(Path(data_entry))
     ]
@@ -94,9 +94,13 @@ def chestxray14_folder(root: Path) -> list[dict[str, Any]]:
             row["split"] = row["split"] or "train"
     there = [row for row in rows if row["path"] in files]
     if not there:
-        raise ValueError(f"'{root.name}' must hold images of its data entry file, '{rows[0]['path']}' and the others are not there.")
+        raise ValueError(
+            f"'{root.name}' must hold images of its data entry file, '{rows[0]['path']}' and the others are not there."
+        )
     if len(there) < len(rows):
-        logger.warning("%d of the %d images of ChestX-ray14 are not there, they are left out", len(rows) - len(there), len(rows))
+        logger.warning(
+            "%d of the %d images of ChestX-ray14 are not there, they are left out", len(rows) - len(there), len(rows)
+        )
     return [{"image": str(files[row.pop("path")]), **row} for row in there]
 
 
@@ -105,7 +109,9 @@ def _entries(path: Path) -> list[tuple[str, str, set[str]]]:
     columns, rows = read_rows(path)
     missing = {"Image Index", "Finding Labels", "Patient ID"} - set(columns)
     if missing or not rows:
-        raise ValueError(f"{path.name} must have rows and the columns 'Image Index', 'Finding Labels' and 'Patient ID'.")
+        raise ValueError(
+            f"{path.name} must have rows and the columns 'Image Index', 'Finding Labels' and 'Patient ID'."
+        )
     entries = []
     for number, row in rows:
         found = set(row["Finding Labels"].split("|")) - {"No Finding"}

@@ -48,7 +48,9 @@ def covidx_folder(root: Path) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
                 items.append(item)
             missing += name not in files
     if not items:
-        raise ValueError(f"'{root.name}' must hold the images of its lists in 'train' and 'test', none of {missing} is there.")
+        raise ValueError(
+            f"'{root.name}' must hold the images of its lists in 'train' and 'test', none of {missing} is there."
+        )
     if missing:
         logger.warning("%d of the %d images of COVIDx are not there, they are left out", missing, missing + len(items))
     return tuple(sorted({name for item in items for name in item["classes"]})), items

@@ -37,8 +37,8 @@ def load_label_table(
     Return the data list of one split, after checking the table as a whole.
 
     Args:
-        csv_path: table with a header, see :py:func:`bundle.data.csv_files.read_rows`; columns ``path`` (``loop.dcm#frame=7`` for a frame of a loop), optionally
-            ``patient`` and ``split``, and one for each class.
+        csv_path: table with a header, see :py:func:`bundle.data.csv_files.read_rows`; columns ``path``
+            (``loop.dcm#frame=7`` for a frame of a loop), optionally ``patient`` and ``split``, and one for each class.
         image_dir: folder that the paths start from.
         classes: class columns, in the order of the network's outputs.
         split: ``"train"``, ``"val"`` or ``"test"``; ``None`` for all rows.
@@ -53,9 +53,9 @@ def load_label_table(
     Raises:
         FileNotFoundError: When the table does not exist.
         ValueError: When ``exclusive`` is not a boolean, a column is missing, a label is not 0 or 1, a class has no or
-            one positive image, or only one value in the split to train on, an image is listed twice, lies outside ``image_dir`` by its path or by a link, or does
-            not exist, a patient is in two splits, or a split is empty. The message is one line and names the row,
-            counted as a spreadsheet does: the header is row 1.
+            one positive image, or only one value in the split to train on, an image is listed twice, lies outside
+            ``image_dir`` by its path or by a link, or does not exist, a patient is in two splits, or a split is empty.
+            The message is one line and names the row, counted as a spreadsheet does: the header is row 1.
     """
     if not isinstance(exclusive, bool):  # a command line that says false hands over a word, which is true
         raise ValueError(f"exclusive must be True or False, got '{exclusive}'.")

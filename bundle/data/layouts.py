@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 # names of folders whose images nobody would call normal, or that say how a set is split
 _NOT_NORMAL = re.compile(
-    r"(ab|not?[ _-]?)normal|yes|positive|pos|malignan(t|cy)|benign|(brain[ _-]?)?tumou?rs?|cancer|carcinoma|lesions?|mass(es)?"
-    r"|nodules?|pneumonia|bacteria|virus|viral|tb|tuberculosis|covid([ _-]?19)?|effusion|pneumothorax|cardiomegaly"
-    r"|infected|diseased?|sick|patholog(y|ical)|abnormal(ity|ities)?|anomal(y|ies|ous)|defect(ive)?s?|bad|fractures?"
+    r"(ab|not?[ _-]?)normal|yes|positive|pos|malignan(t|cy)|benign|(brain[ _-]?)?tumou?rs?|cancer|carcinoma|lesions?"
+    r"|mass(es)?|nodules?|pneumonia|bacteria|virus|viral|tb|tuberculosis|covid([ _-]?19)?|effusion|pneumothorax"
+    r"|cardiomegaly|infected|diseased?|sick|patholog(y|ical)|abnormal(ity|ities)?|anomal(y|ies|ous)|defect(ive)?s?|bad|fractures?"
     r"|tests?|testing|val(id(ation)?)?|im_dyskeratotic|im_koilocytotic",
     re.IGNORECASE,
 )
@@ -89,9 +89,9 @@ def check_all_normal(root: Path, items: Sequence[Item]) -> None:
     telling = [name for name in names if _NOT_NORMAL.fullmatch(name)]
     if telling:
         raise ValueError(
-            f"not all of '{root.name}' can be taken for normal, it has folders named {', '.join(telling[:5])}: give the "
-            "folder of the normal images alone, or train/good and test/good beside test/<anything else>, or a CSV with "
-            "image, label and split; --layout flat takes every image for normal."
+            f"not all of '{root.name}' can be taken for normal, it has folders named {', '.join(telling[:5])}: give "
+            "the folder of the normal images alone, or train/good and test/good beside test/<anything else>, or a CSV "
+            "with image, label and split; --layout flat takes every image for normal."
         )
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whose image is whose: items of one patient, one file or one picture have one ``patient``, so splits keep them whole."""
+"""Whose image is whose: items of one patient, file or picture have one ``patient``, so that splits keep them whole."""
 
 from __future__ import annotations
 

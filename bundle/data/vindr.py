@@ -110,10 +110,9 @@ def vindr_lists(root: Path) -> dict[str, Path]:
     """
     found = {}
     for split in ("train", "test"):
-        places = [root / f"annotations/image_labels_{split}.csv", root / f"image_labels_{split}.csv"]
-        file = next((place for place in places if place.is_file()), None)
-        if file is not None:
-            found[split] = file
+        for place in (root / f"image_labels_{split}.csv", root / f"annotations/image_labels_{split}.csv"):
+            if place.is_file():
+                found[split] = place
     kaggle = root / "train.csv"
     if not found and kaggle.is_file():
         with kaggle.open(encoding="utf-8-sig", errors="replace") as file:
@@ -157,7 +156,9 @@ def vindr_folder(root: Path, min_readers: int = 2) -> tuple[tuple[str, ...], lis
     if not items:
         raise ValueError(f"'{root.name}' must hold the images of its list in 'train', none of {missing} is there.")
     if missing:
-        logger.warning("%d of the %d images of VinDr-CXR are not there, they are left out", missing, missing + len(items))
+        logger.warning(
+            "%d of the %d images of VinDr-CXR are not there, they are left out", missing, missing + len(items)
+        )
     return tuple(names), items
 
 
@@ -178,7 +179,9 @@ def _readings(path: Path) -> tuple[tuple[str, ...], Readings]:
             readings[row["image_id"]][name].add(row.get("rad_id", ""))
         seen = {name for readers in readings.values() for name in readers}
     else:
-        named = {column: _class(column, f"{path.name} row 1") for column in columns if column not in ("image_id", "rad_id")}
+        named = {
+            column: _class(column, f"{path.name} row 1") for column in columns if column not in ("image_id", "rad_id")
+        }
         seen = set(named.values())
         for number, row in rows:
             readers = readings[row["image_id"]]
@@ -193,5 +196,7 @@ def _readings(path: Path) -> tuple[tuple[str, ...], Readings]:
 
 def _class(name: str, where: str) -> str:
     if name.lower() not in _KNOWN:
-        raise ValueError(f"{where}: class must be one of VinDr's {len(VINDR_CLASSES) + len(VINDR_EXTRA_CLASSES)}, got '{name}'.")
+        raise ValueError(
+            f"{where}: class must be one of VinDr's {len(VINDR_CLASSES) + len(VINDR_EXTRA_CLASSES)}, got '{name}'."
+        )
     return _KNOWN[name.lower()]

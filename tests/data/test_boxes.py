@@ -88,7 +88,6 @@ class TestCocoBoxes(unittest.TestCase):
                 read_coco_boxes(path)
         self.assertEqual(found["x.png"]["ActiveTuberculosis"].tolist(), [[90, 40, 100, 45]])
 
-
     COCO = {
         "images": [{"id": i, "file_name": f"{d}/x.png", "width": 9, "height": 9} for i, d in enumerate("ab")],
         "categories": [{"id": 4, "name": "TB"}],
@@ -108,8 +107,15 @@ class TestCocoBoxes(unittest.TestCase):
             found["/data/c/x.png"]
         items = [{"image": "/data/a/x.png"}, {"image": "/data/b/x.png"}, {"image": "/data/a/y.png"}]
         self.assertEqual(has_boxes(items, found), [True, True, False])
-        one = self.read(json.dumps({**self.COCO, "images": [{**self.COCO["images"][0], "file_name": "x.png"}] * 1,
-                                    "annotations": self.COCO["annotations"][:1]}))
+        one = self.read(
+            json.dumps(
+                {
+                    **self.COCO,
+                    "images": [{**self.COCO["images"][0], "file_name": "x.png"}] * 1,
+                    "annotations": self.COCO["annotations"][:1],
+                }
+            )
+        )
         with self.assertRaisesRegex(ValueError, "those of 'x.png' fit two images, in 'a' and 'b'"):
             has_boxes(items, one)
 

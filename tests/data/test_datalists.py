@@ -137,7 +137,9 @@ class TestAnomalyDataList(DataListTestCase):
             out = self.root / "near_copies.csv"
             with self.assertLogs("bundle.data", "INFO") as logs:
                 data = AnomalyDataList(self.root, layout="brainmri", seed=seed, copies_file=out)
-            picture = [{re.sub(r"\D", "", Path(i["image"]).stem) for i in p if not i["label"]} for p in self.parts(data)]
+            picture = [
+                {re.sub(r"\D", "", Path(i["image"]).stem) for i in p if not i["label"]} for p in self.parts(data)
+            ]
             self.assertEqual(len(set().union(*picture)), sum(map(len, picture)))
             folds = with_folds(data.training + data.validation)
             numbers = {(re.sub(r"\D", "", Path(i["image"]).stem), i["fold"]) for i in folds}
@@ -197,7 +199,9 @@ class TestAnomalyDataList(DataListTestCase):
             with self.subTest(name=name):
                 shutil.rmtree(self.root)
                 self.pictures(f"a/{name}/deeper", 5)
-                with self.assertRaisesRegex(ValueError, f"taken for normal, it has folders named {name}: give .*--layout"):
+                with self.assertRaisesRegex(
+                    ValueError, f"taken for normal, it has folders named {name}: give .*--layout"
+                ):
                     AnomalyDataList(self.root)
                 self.check(AnomalyDataList(self.root, layout="flat"), "flat", 5, 0, 0)
                 self.check(AnomalyDataList(self.root / "a" / name), "flat", 5, 0, 0)
@@ -221,7 +225,9 @@ class TestAnomalyDataList(DataListTestCase):
     def test_json(self):
         self.touch(*(f"a/{i}.png" for i in range(5)), "b/t.png")
         test = [{"image": str(self.root / "b/t.png"), "label": 1}]
-        path = self.write("a/list.json", json.dumps({"training": [{"image": f"{i}.png"} for i in range(5)], "test": test}))
+        path = self.write(
+            "a/list.json", json.dumps({"training": [{"image": f"{i}.png"} for i in range(5)], "test": test})
+        )
         self.check(AnomalyDataList(path, allow_outside=True), "json", 5, 0, 1)
 
     def test_one_line_for_every_mistake(self):
@@ -243,10 +249,22 @@ class TestAnomalyDataList(DataListTestCase):
             ("m.csv", "image,label\nx.png,nan", "'m.csv' row 2: label must be 0 or 1, got 'nan'"),
             ("n.csv", "image\ny.png\n\nx.png", "'n.csv' row 2: image 'y.png' cannot be read: it does not exist"),
             ("o.csv", "image\nx.png\n./x.png", "'o.csv' row 3: image 'x.png' is listed already, 'o.csv' row 2"),
-            ("p.csv", "image\nlfs.png", "'p.csv' row 2: image 'lfs.png' cannot be read: a pointer of Git LFS; 'git lfs pull'"),
-            ("q.json", '{"training": [{"image": "x.png", "label": NaN}]}', r"training\[0\]: label must be 0 or 1, got nan"),
+            (
+                "p.csv",
+                "image\nlfs.png",
+                "'p.csv' row 2: image 'lfs.png' cannot be read: a pointer of Git LFS; 'git lfs pull'",
+            ),
+            (
+                "q.json",
+                '{"training": [{"image": "x.png", "label": NaN}]}',
+                r"training\[0\]: label must be 0 or 1, got nan",
+            ),
             ("r.json", '{"training": [{"image": ["x.png"]}]}', r"'r.json' training\[0\]: needs an 'image'"),
-            ("s.csv", "image,label,split\nx.png,1,train", r"no normal training images|at least 4 normal images, found 0"),
+            (
+                "s.csv",
+                "image,label,split\nx.png,1,train",
+                r"no normal training images|at least 4 normal images, found 0",
+            ),
         ):
             with self.subTest(name=name), self.assertRaisesRegex(ValueError, message):
                 AnomalyDataList(self.write(name, text))
@@ -269,22 +287,28 @@ class TestHelpers(DataListTestCase):
     def test_read_table_keeps_what_is_known(self):
         # an empty label is no longer taken for normal: nobody said that the image is
         path = self.write("t.csv", "\ufeffimage,label,site\na.png,0,\nb.png,1,north\n")
-        first, second = {"image": "a.png", "label": 0, "row": 2}, {"image": "b.png", "label": 1, "site": "north", "row": 3}
+        first, second = (
+            {"image": "a.png", "label": 0, "row": 2},
+            {"image": "b.png", "label": 1, "site": "north", "row": 3},
+        )
         self.assertEqual(read_table(path), [first, second])
 
     def test_read_table_as_people_write_them(self):
         expected = [{"image": "a b.png", "label": 0, "row": 2}, {"image": "c;d,e.png", "label": 1, "row": 4}]
         for text in (
-            "image,label\na b.png,0\n\n\"c;d,e.png\",1\n",
-            "\ufeffimage;label\r\na b.png;0,0\r\n;\r\n\"c;d,e.png\";1,0\r\n",
+            'image,label\na b.png,0\n\n"c;d,e.png",1\n',
+            '\ufeffimage;label\r\na b.png;0,0\r\n;\r\n"c;d,e.png";1,0\r\n',
             " image \t label \na b.png\tno\n\t\nc;d,e.png\tTRUE\t\n",
-            "image,label,\n a b.png , 0.0 ,\n,,\n\"c;d,e.png\",1.0,\n",
+            'image,label,\n a b.png , 0.0 ,\n,,\n"c;d,e.png",1.0,\n',
         ):
             for encoding in ("utf-8", "utf-16"):
                 (self.root / "t.csv").write_bytes(text.encode(encoding))
                 self.assertEqual(read_table(self.root / "t.csv"), expected, text)
         for content, message in (
-            (b"image,label,label\na.png,0,1", "t.csv row 1: every column must have a name of its own, 'label' is there"),
+            (
+                b"image,label,label\na.png,0,1",
+                "t.csv row 1: every column must have a name of its own, 'label' is there",
+            ),
             (b"image,label\na,b.png,0", "t.csv row 2: must have at most 2 cells, as the header, got 3"),
             (b"image\nM\xfcller.png", "'t.csv' must be a table in UTF-8, it is not; save it as 'CSV UTF-8'"),
             (b"", "'t.csv' must have rows and a column 'image'"),

@@ -82,7 +82,11 @@ class TestOneFilter(unittest.TestCase):
         kept = ["benign/benign (1).png", "im_Parabasal/im_Parabasal/001.bmp", "masked lady.png", "unmask.png"]
         left_out = [
             *("benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png", "masks/x.png", "a mask.png", "MASK-2.png"),
-            *("ground_truth/000.png", "im_Parabasal/im_Parabasal/CROPPED/001_01.bmp", "im_Parabasal/im_Parabasal/1.dat"),
+            *(
+                "ground_truth/000.png",
+                "im_Parabasal/im_Parabasal/CROPPED/001_01.bmp",
+                "im_Parabasal/im_Parabasal/1.dat",
+            ),
             *(".DS_Store", "._film.png", "Thumbs.db", "desktop.ini", ".hidden/film.png", "__MACOSX/film.png"),
             *("film.json", "film.csv", "notes.txt", "DICOMDIR"),
         ]

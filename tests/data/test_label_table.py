@@ -76,7 +76,9 @@ class TestLabelTable(unittest.TestCase):
         self.refused("row 2: image 'a.png' cannot be read: a pointer of Git LFS; 'git lfs pull' fetches the file", ROWS)
 
     def test_missing_column(self):
-        self.refused("labels.csv row 1: column 'mass' is missing, the columns are", ROWS, "path,patient,split,edema,x\n")
+        self.refused(
+            "labels.csv row 1: column 'mass' is missing, the columns are", ROWS, "path,patient,split,edema,x\n"
+        )
         self.refused("column 'split' is missing", ["a.png,1,1"], "path,edema,mass\n", split="train")
 
     def test_label_not_binary(self):

@@ -28,7 +28,6 @@ class _InFolder(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name)
 
-
     def picture(self, name: str, seed: int = 0, size: int = 60) -> Path:
         """Save a picture that no other seed's resembles; of one seed a size is a near copy of another."""
         path = self.root / name
@@ -69,7 +68,9 @@ class TestImageFolders(_InFolder):
             rows = image_folder_table(self.root, {"a": "no", "b": "yes"}, {"a": "test"}, ("train", "val"))
         self.assertEqual(len(rows), 39)
         self.assertEqual([row["path"] for row in rows if row["split"] == "test"], ["test/t.png"])
-        self.assertIn("2 images are left out: they are of patients, or copies of images, of the data set's own", logs.output[0])
+        self.assertIn(
+            "2 images are left out: they are of patients, or copies of images, of the data set's own", logs.output[0]
+        )
 
     def test_empty_folder_and_folders_of_a_split(self):
         (self.root / "empty").mkdir()
@@ -112,13 +113,18 @@ class TestDownloads(_InFolder):
         return list(csv.DictReader(table.open()))
 
     def test_busi(self):
-        images = {k: [f"Dataset_BUSI_with_GT/{k}/{k} ({i}).png" for i in range(1, 13)] for k in ("normal", "benign", "malignant")}
+        images = {
+            k: [f"Dataset_BUSI_with_GT/{k}/{k} ({i}).png" for i in range(1, 13)]
+            for k in ("normal", "benign", "malignant")
+        }
         for n, name in enumerate(name for names in images.values() for name in names):
             self.picture(name, n)
             self.picture(name.replace(".png", "_mask.png"), 1000 + n)
         self.picture("Dataset_BUSI_with_GT/benign/benign (1)_mask_1.png", 2000)
         self.picture("Dataset_BUSI_with_GT/.DS_Store")
-        rows = self.both(["normal", "benign", "malignant"], set(images["normal"]), {*images["benign"], *images["malignant"]}, set())
+        rows = self.both(
+            ["normal", "benign", "malignant"], set(images["normal"]), {*images["benign"], *images["malignant"]}, set()
+        )
         self.assertEqual({row["benign"] for row in rows if "benign (" in row["path"]}, {"1"})
 
     def test_sipakmed(self):
@@ -130,11 +136,15 @@ class TestDownloads(_InFolder):
                 self.picture(f"im_{kind}/im_{kind}/{i:03}.bmp", 10 * n + i)
                 self.picture(f"im_{kind}/im_{kind}/CROPPED/{i:03}_01.bmp", 1000 + 10 * n + i)
                 self.touch(f"im_{kind}/im_{kind}/{i:03}_nuc01.dat", f"im_{kind}/im_{kind}/CROPPED/{i:03}_01_cyt.dat")
-        self.both(list(names), slides[names[0]] | slides[names[1]], slides[names[3]] | slides[names[4]], slides[names[2]])
+        self.both(
+            list(names), slides[names[0]] | slides[names[1]], slides[names[3]] | slides[names[4]], slides[names[2]]
+        )
 
     def test_kermany(self):
         base = "archive/chest_xray"
-        train = {f"{base}/train/NORMAL/{name}-0001.jpeg" for name in (*(f"IM-01{i:02}" for i in range(9)), "NORMAL2-IM-0100")}
+        train = {
+            f"{base}/train/NORMAL/{name}-0001.jpeg" for name in (*(f"IM-01{i:02}" for i in range(9)), "NORMAL2-IM-0100")
+        }
         train |= {f"{base}/train/NORMAL/IM-0100-0001-0002.jpeg", f"{base}/val/NORMAL/NORMAL2-IM-1427-0001.jpeg"}
         sick = {f"{base}/train/PNEUMONIA/person{i}_bacteria_{i + 9}.jpeg" for i in range(10, 18)}
         shared = f"{base}/train/PNEUMONIA/person1_virus_7.jpeg"  # the number of a test person
@@ -235,7 +245,9 @@ class TestDownloads(_InFolder):
         for split in ("train", "test"):
             text = (self.root / f"{split}.txt").read_text()
             (self.root / f"{split}.txt").write_text(re.sub("(normal|pneumonia) rsna", "negative rsna", text))
-        with self.assertRaisesRegex(ValueError, "does not say which images are normal, its classes are COVID-19, negative"):
+        with self.assertRaisesRegex(
+            ValueError, "does not say which images are normal, its classes are COVID-19, negative"
+        ):
             AnomalyDataList(self.root)
 
 
