@@ -14,7 +14,7 @@ from monai.utils import CommonKeys, convert_to_tensor
 from bundle.data.box_frames import found_in_source
 from bundle.data.readers import split_frame
 from bundle.functional.rules import class_names
-from bundle.metrics.localization import summarize_localization
+from bundle.metrics.localization import annotation_key, summarize_localization
 
 __all__ = ["LocalizationFigures"]
 
@@ -30,7 +30,8 @@ class LocalizationFigures:
 
     Args:
         classes: names in the order of the maps.
-        boxes: annotated boxes by image name and class, see :py:func:`bundle.data.read_chestxray14_boxes`.
+        boxes: annotated boxes by path or bare name of the image and class, see
+            :py:func:`bundle.data.read_chestxray14_boxes`.
         bounds: see :py:func:`bundle.metrics.summarize_localization`.
         kind: overlap, see :py:func:`bundle.metrics.localization.overlaps`.
 
@@ -47,6 +48,7 @@ class LocalizationFigures:
     ) -> None:
         self.classes, self.boxes, self.bounds, self.kind = class_names(classes), boxes, bounds, kind
         self.found: dict[str, dict[str, torch.Tensor]] = {}
+        self._keys: set[str] = set()
         self._unfit: str | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -59,6 +61,7 @@ class LocalizationFigures:
 
     def _clear(self, engine: Engine) -> None:
         self.found.clear()
+        self._keys.clear()
         self._unfit = None
 
     def __call__(self, engine: Engine) -> None:
@@ -66,15 +69,19 @@ class LocalizationFigures:
         items: Any = engine.state.output
         for item in items:
             image, out = item[CommonKeys.IMAGE], item[CommonKeys.PRED]
-            name = split_frame(str(image.meta["filename_or_obj"]))[0].name
+            path = split_frame(str(image.meta["filename_or_obj"]))[0]
+            key = annotation_key(self.boxes, str(path))
             logits = convert_to_tensor(out["logits"]).cpu()
-            if name in self.found:
-                self._unfit = f"annotations are found by file name, which must be unique, got '{name}' twice."
+            if key in self.boxes and key in self._keys:
+                self._unfit = f"an annotation must be of one image, that of '{path.name}' is of two or more."
             elif not logits.isfinite().all():
                 c = int((~logits.isfinite()).int().argmax())
-                self._unfit = f"logits must be finite, got {float(logits[c])} for '{name}', class '{self.classes[c]}'."
+                self._unfit = (
+                    f"logits must be finite, got {float(logits[c])} for '{path.name}', class '{self.classes[c]}'."
+                )
+            self._keys.add(key)
             parts = zip(out["boxes"], out["map_heights"], strict=True)
-            self.found[name] = {
+            self.found[str(path)] = {
                 label: found_in_source(convert_to_tensor(edges).cpu(), convert_to_tensor(heights).cpu(), image)[0]
                 for label, (edges, heights) in zip(self.classes, parts, strict=True)
             }
@@ -87,8 +94,8 @@ class LocalizationFigures:
             results: ignored; they hold the boxes of findings that are present, not of all.
 
         Raises:
-            ValueError: When two images had one file name, by which annotations are found, or an image's logits are not
-                finite, so that its maps and boxes are none.
+            ValueError: When one annotation is found for two images, such as files of one name or frames of one file,
+                or an image's logits are not finite, so that its maps and boxes are none.
         """
         if self._unfit is not None:
             raise ValueError(self._unfit)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from bundle.metrics.finite import check_finite
 
 __all__ = [
     "LocalizationAccuracy",
+    "annotation_key",
     "compute_froc",
     "compute_localization_accuracy",
     "compute_max_box_accuracy",
@@ -264,9 +266,10 @@ def summarize_localization(
     Return the localization figures over the images annotated with each class.
 
     Args:
-        found: boxes by image name and class, as left, upper, right, lower edge in pixels, shape ``(K, 4)``, best first;
-            a class that an image has no boxes of may be left out.
-        boxes: annotated boxes by image name and class, see :py:func:`bundle.data.read_chestxray14_boxes`.
+        found: boxes by path of the image and class, as left, upper, right, lower edge in pixels, shape ``(K, 4)``, best
+            first; a class that an image has no boxes of may be left out.
+        boxes: annotated boxes by path or bare name of the image and class, see
+            :py:func:`bundle.data.read_chestxray14_boxes`.
         bounds: greatest average of false positives by class and threshold, see
             :py:func:`compute_localization_accuracy`.
         kind: see :py:func:`overlaps`.
@@ -282,12 +285,12 @@ def summarize_localization(
     if unknown := sorted(set(bounds or {}) - known):
         logger.warning("bounds of false positives for %s, which no image is annotated with", ", ".join(unknown))
     figures: dict[str, Any] = {}
-    classes = dict.fromkeys(label for name in found for label in boxes.get(name, {}))
-    for label in classes:
-        chosen = [name for name in found if label in boxes.get(name, {})]
-        truths = [boxes[name][label] for name in chosen]
-        mine = [torch.as_tensor(found[name].get(label, torch.zeros(0, 4))).float() for name in chosen]
-        names = [f"'{name}', class '{label}'" for name in chosen]
+    there = {path: boxes.get(annotation_key(boxes, path), {}) for path in found}
+    for label in dict.fromkeys(label for annotated in there.values() for label in annotated):
+        chosen = [path for path, annotated in there.items() if label in annotated]
+        truths = [there[path][label] for path in chosen]
+        mine = [torch.as_tensor(found[path].get(label, torch.zeros(0, 4))).float() for path in chosen]
+        names = [f"'{PurePath(path).name}', class '{label}'" for path in chosen]
         _check_boxes("found", mine, names)
         _check_boxes("annotated", truths, names)
         limits = (bounds or {}).get(label)
@@ -297,6 +300,21 @@ def summarize_localization(
             figures[f"{label} false positives per image at {threshold}"] = value.average_false_positives
         figures[f"{label} mean IoU"] = compute_mean_iou(mine, truths)
     return figures
+
+
+def annotation_key(boxes: Mapping[str, Any], path: str) -> str:
+    """
+    Return what an image's annotations are found by: its path where they name paths, else its bare name.
+
+    Args:
+        boxes: annotated boxes by path or bare name.
+        path: of the image.
+
+    Example:
+        >>> annotation_key({"a.png": {}}, "/films/a.png"), annotation_key({"/films/a.png": {}}, "/films/a.png")
+        ('a.png', '/films/a.png')
+    """
+    return path if path in boxes else PurePath(path).name
 
 
 def _largest_component_iou(mask: np.ndarray, truth: torch.Tensor) -> float:

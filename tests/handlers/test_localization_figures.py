@@ -42,7 +42,7 @@ class TestLocalizationFigures(unittest.TestCase):
 
     def test_boxes_count_whatever_the_probability_and_the_size(self):
         handler = self.figures([item("a.png", [[0, 0, 10, 10], [2, 2, 5, 5]])], [item("b.png", [[0, 0, 1, 1]])])
-        self.assertEqual(handler.found["a.png"]["Mass"].tolist(), [[0, 0, 20, 20], [4, 4, 10, 10]])
+        self.assertEqual(handler.found["/some/folder/a.png"]["Mass"].tolist(), [[0, 0, 20, 20], [4, 4, 10, 10]])
         figures = handler.summarize()
         # by hand: the first box is all of the file, the second is the annotated one
         self.assertEqual((figures["Mass images"], figures["Nodule images"]), (1, 1))
@@ -57,9 +57,20 @@ class TestLocalizationFigures(unittest.TestCase):
             handler.summarize()
 
     def test_two_images_of_one_name(self):
-        handler = self.figures([item("a.png", [])], [item("a.png", [])])
-        with self.assertRaisesRegex(ValueError, "must be unique, got 'a.png' twice"):
+        handler = self.figures([item("a.png", [])], [item("other/a.png", [])])
+        with self.assertRaisesRegex(ValueError, "an annotation must be of one image, that of 'a.png' is of two"):
             handler.summarize()
+        # frames and namesakes without an annotation are nobody's harm
+        self.figures([item("c.png", [])], [item("c.png", []), item("other/c.png", [])]).summarize()
+
+    def test_annotations_by_path(self):
+        handler = self.figures([item("a.png", [[2, 2, 5, 5]])], [item("other/a.png", [])])
+        handler.boxes = {"/some/folder/a.png": handler.boxes["a.png"]}
+        engine = Engine(lambda engine, batch: batch)
+        handler.attach(engine)
+        engine.run([[item("a.png", [[2, 2, 5, 5]])], [item("other/a.png", [])]])
+        figures = handler.summarize()
+        self.assertEqual((figures["Mass images"], figures["Mass mean IoU"]), (1, 1.0))
 
     def test_a_second_run_starts_anew(self):
         handler = self.figures([item("a.png", [])])
