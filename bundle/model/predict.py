@@ -135,7 +135,9 @@ class Model:
         loader = ReadableDataLoader(Dataset(items, self._preprocessing()), batch_size=batch_size or slot("batch_size"))
 
         def collect(engine: Engine) -> None:
-            pairs = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[arg-type]
+            batches: Any = engine.state.batch
+            outputs: Any = engine.state.output
+            pairs = zip(batches, outputs, strict=True)
             found = [image_result({**batch, **output}) for batch, output in pairs]
             for result, picture in zip(found, loader.pictures, strict=False):
                 result.image = picture

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from bundle.data import file_sha256
-from bundle.data.readers import split_frame
+from bundle.data.patients import items_digest
 from bundle.model.file import write_model
 from bundle.model.training_set import describe_training_set, gathered_cells
 
@@ -50,9 +48,8 @@ def save_trained(
         calibration: see there.
         mixed: whether several kinds of images were allowed.
     """
-    files = {split_frame(str(item["image"].meta["filename_or_obj"]))[0] for item in items}
-    digest = file_digest(files)
-    training_set = describe_training_set(items, digest, gathered_cells(network, typical_images), mixed)
+    named = [{**item, "image": item["image"].meta["filename_or_obj"]} for item in items]
+    training_set = describe_training_set(items, items_digest(named), gathered_cells(network, typical_images), mixed)
     write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
 
 
@@ -77,8 +74,3 @@ def save_start(config: ConfigParser, folder: str | Path, network: nn.Module | No
     settings, changeable = slot("model_settings"), slot("changeable_settings")
     write_model(folder, config["family"], weights, network, settings, changeable, calibration=calibration)
     return weights
-
-
-def file_digest(files: Iterable[Path]) -> str:
-    """Return one SHA-256 for the contents of files, whatever their order and names."""
-    return hashlib.sha256("".join(sorted(file_sha256(file) for file in files)).encode()).hexdigest()

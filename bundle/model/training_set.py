@@ -13,29 +13,18 @@ import torch
 from torch import nn
 
 from bundle.data.dicom_pixels import CONTRADICTION
+from bundle.data.kinds import modality_family
 from bundle.data.readers import split_frame
 from bundle.functional.typicality import cell_means, cross_fitted_distances, typical_distance
 
 __all__ = ["check_one_kind", "describe_training_set", "outside_reason"]
 
-RADIOGRAPHS = frozenset({"CR", "DX", "RG"})  # computed, digital, film: one kind of picture
 DECODERS = ("pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "python-gdcm", "Pillow", "nibabel", "itk")
 LEAST_SPREAD = 0.02  # of display values 0..1, between the 1st and the 99th percentile
-COLOR_SHARE = 0.05  # of the pixels, from which a picture is one in color
+COLOR_SHARE = 0.1  # of the pixels, from which a picture is one in color: marks and a slight tint are none
 SHRUNK, STRETCHED = 0.5, 2.0  # of the training images' smallest side and range of aspects
 # of the features, chosen on brainmri, busi, nih and zhanglab with photographs as the other kind (docs/model.md)
 LEAST_LIMIT, MARGIN, LEAST_IMAGES = 1.45, 1.25, 10
-
-
-def modality_kind(modality: str) -> str:
-    """
-    Return what counts as one modality: ``radiograph`` for CR, DX and RG, else the modality, empty where unknown.
-
-    Example:
-        >>> modality_kind("DX"), modality_kind("US"), modality_kind("")
-        ('radiograph', 'US', '')
-    """
-    return "radiograph" if modality in RADIOGRAPHS else modality
 
 
 def describe_training_set(
@@ -64,7 +53,7 @@ def describe_training_set(
         "items": len({split_frame(str(item["image"].meta["filename_or_obj"])) for item in items}),
         "digest": digest,
         "mixed_training": mixed,
-        "modalities": dict(sorted(Counter(modality_kind(fact["modality"]) for fact in facts).items())),
+        "modalities": dict(sorted(Counter(modality_family(fact["modality"]) for fact in facts).items())),
         "colors": dict(sorted(Counter(fact["color"] for fact in facts).items())),
         "views": dict(sorted(Counter(fact["view"] for fact in facts).items())),
         "rows": [min(r for r, _ in sizes), max(r for r, _ in sizes)],
@@ -105,7 +94,7 @@ def check_one_kind(items: Iterable[Mapping[str, Any]], mixed_training: bool = Fa
         raise ValueError(f"mixed_training must be True or False, spelled so, got '{mixed_training}'.")
     facts = [facts_of(item["image"].meta) for item in items]
     for what, kinds in (
-        ("modality", Counter(kind for fact in facts if (kind := modality_kind(fact["modality"])))),
+        ("modality", Counter(kind for fact in facts if (kind := modality_family(fact["modality"])))),
         ("photometric kind", Counter(fact["color"] for fact in facts)),
     ):
         if len(kinds) > 1 and not mixed_training:
@@ -135,7 +124,7 @@ def outside_reason(training_set: Mapping[str, Any], meta: Mapping[str, Any], dis
     if reason := blank_reason(meta):
         return reason
     for what, counts, value in (
-        ("modality", training_set["modalities"], modality_kind(fact["modality"])),
+        ("modality", training_set["modalities"], modality_family(fact["modality"])),
         ("view", training_set["views"], fact["view"]),
         ("photometric kind", training_set["colors"], fact["color"]),
     ):
