@@ -23,6 +23,7 @@ from torch import nn
 import bundle
 from bundle.data import ReadableDataLoader, find_images
 from bundle.data.readers import planar_affine
+from bundle.engines.options import plain
 from bundle.handlers import HandlerGroup
 from bundle.handlers.results import image_result
 from bundle.model.file import ModelFile, read_model
@@ -205,7 +206,7 @@ def inference_parser(
     for name, value in (settings or {}).items():
         if name not in parser:
             raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")
-        parser[name] = value
+        parser[name] = plain(value) if isinstance(value, str | Path) else value
     return parser
 
 
