@@ -113,7 +113,9 @@ class TestModelFolder(unittest.TestCase):
                 value = self.bound(family)[name]
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 other = (
-                    value * 2 + 1 if number else others.get(name, f"other {name}" if isinstance(value, str) else [1])
+                    (value * 2 + 1 if value >= 1 else value / 2 or 1)
+                    if number
+                    else others.get(name, f"other {name}" if isinstance(value, str) else [1])
                 )
                 if isinstance(value, bool):
                     other = not value
