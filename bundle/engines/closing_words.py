@@ -111,8 +111,8 @@ def main_figure(metrics: Mapping[str, Any]) -> Iterator[str]:
     """
     if "auroc" in metrics:
         value, *ends = metrics["auroc"]
-    elif "mean_auroc" in metrics:
-        value, ends = metrics["mean_auroc"], metrics.get("mean_auroc_interval") or []
+    elif "mean AUROC" in metrics:
+        value, *ends = metrics["mean AUROC"]
     else:
         if note := metrics.get("note"):
             yield str(note)

@@ -36,19 +36,6 @@ __all__ = ["FORMATS", "ResultsWriter"]
 
 FORMATS = ("csv", "json", "nifti", "overlay", "report", "sr", "seg", "sc")
 _DICOM = ("sr", "seg", "heat", "sc")
-# what a run writes, the first thing to look at first
-_WRITTEN = (
-    "report.html",
-    "predictions.csv",
-    "scores.csv",
-    "predictions.json",
-    "metrics.json",
-    "overlays",
-    "heatmaps",
-    "dicom",
-    "failures.csv",
-    "run.json",
-)
 
 logger = logging.getLogger(__name__)
 
@@ -236,25 +223,14 @@ class ResultsWriter:
                 max_cards=self.max_cards,
             )
             render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
-        self._say_what_was_written(metrics or {})
+        self._count_verdicts()
         self.progress.finish()
 
-    def _say_what_was_written(self, metrics: Mapping[str, Any]) -> None:
-        verdicts: Counter[str] = Counter()
-        written = {"failures.csv", "run.json", *(["metrics.json"] if metrics else [])}
-        written |= {"predictions.csv", "scores.csv"} if "csv" in self.formats else set()
-        written |= {"predictions.json"} if "json" in self.formats else set()
-        written |= {"report.html"} if "report" in self.formats else set()
-        for record in self.progress.records:
-            verdicts[record["verdict"]] += 1
-            written |= {path.partition("/")[0] for path in record["files"].values()}
+    def _count_verdicts(self) -> None:
+        verdicts = Counter(record["verdict"] for record in self.progress.records)
         counted = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS if verdicts[word])
         images = _count(verdicts.total(), "image") + (f" ({counted})" if counted else "")
         logger.info("%s, %s", images, _count(len(self._failures), "failure"))
-        if main := next((name for name, value in metrics.items() if not isinstance(value, Mapping | str)), None):
-            logger.info("%s %s", main, _figure(metrics[main]))
-        names = [name for name in _WRITTEN if name in written]
-        logger.info("written to '%s': %s", relative_source(self.output_dir, Path.cwd()), ", ".join(names))
 
     def __enter__(self) -> ResultsWriter:
         return self
@@ -338,14 +314,6 @@ class ResultsWriter:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" + ("" if number == 1 else "s")
-
-
-def _figure(value: Any) -> str:
-    """Return a number, or value, low and high, in words."""
-    if not isinstance(value, Sequence):
-        return f"{value:.4g}"
-    middle, low, high = value
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str | None) -> Algorithm:
