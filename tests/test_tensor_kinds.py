@@ -21,7 +21,17 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from bundle.functional import boxes, class_activation, conformal, distances, erasure, heatmaps, soft_topk, targets
+from bundle.functional import (
+    boxes,
+    class_activation,
+    conformal,
+    distances,
+    erasure,
+    heatmaps,
+    soft_topk,
+    targets,
+    typicality,
+)
 from bundle.functional.components import component_of_maximum
 from bundle.functional.patch_statistics import PatchStatistics
 from bundle.functional.plain import network_input, plain_tensor
@@ -213,9 +223,16 @@ def functions() -> Iterator[Case]:
         ("multi_hot", lambda t: targets.multi_hot(t, 2), LABELS),
         ("positive_class_weights", targets.positive_class_weights, LABELS),
         ("whitening_matrix", whitening_matrix, COVARIANCE),
+        ("cells_of", typicality.cells_of, random(2, 8, 9, 8)),
+        ("cell_means", typicality.cell_means, random(6, 16, 3)),
         ("stacked_maps", lambda *maps: stacked_maps(list(maps), [8, 12]), *MAPS),
     ):
         yield Case((name,), lambda function=function: function, tuple(inputs))
+    # quantiles are not built for half precision; cells_of widens
+    distance = lambda c: typicality.typical_distance(c, *typicality.cell_means(c))  # noqa: E731
+    yield Case(("typical_distance",), lambda: distance, (random(6, 16, 3),), half=False)
+    fitted_distances = lambda: typicality.cross_fitted_distances  # noqa: E731
+    yield Case(("cross_fitted_distances",), fitted_distances, (random(10, 16, 3),), half=False)
     for scale in COST_SCALES:
         yield Case(("cost_scale",), lambda scale=scale: lambda d: cost_scale(d, scale), (heat(3, 9),))
         for epsilon in (0.0, 0.02, 0.5):

@@ -45,18 +45,18 @@ class Setting:
     Args:
         flags: of the training.
         task: its arguments file is ``configs/args_FAMILY_TASK.yaml``.
-        layers: of a network or of the paper, last in training and in what follows.
-        train_layers: last in training alone.
+        layers: last in training, such as that of a network.
         exported: suffixes of exported files whose results must be the same.
         results: flags that belong to evaluation and inference alone.
+        result_layers: last in evaluation and inference.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
     task: str = "train"
     layers: tuple[str, ...] = ()
-    train_layers: tuple[str, ...] = ()
     exported: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)
+    result_layers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,25 +70,26 @@ class Run:
 
     def train(self) -> None:
         flags = SMALL | TRAINING | COMMON[self.family] | self.setting.flags
-        layers = (*self.setting.layers, *self.setting.train_layers)
-        name = f"{self.family}_{self.setting.task}"
-        run_workflow(name, layers, **flags, dataset_dir=self.data, output_dir=self.root / "model")
+        out = self.root / "model"
+        run_workflow(
+            f"{self.family}_{self.setting.task}", self.setting.layers, **flags, dataset_dir=self.data, output_dir=out
+        )
 
     def needed(self) -> dict[str, Any]:
-        """Return what a trained model needs to be used: its folder, and the flags that it was trained with."""
-        return SMALL | COMMON[self.family] | self.setting.flags | {"model_dir": self.root / "model"}
+        """Return what a trained model needs to be used: its folder."""
+        return {"model_dir": self.root / "model", "batch_size": 4, "progress_bar": False}
 
     def use(self, task: str, name: str, **flags: Any) -> dict[str, dict[str, float]]:
         """Evaluate or infer with the trained model and return the numbers of predictions.csv by file."""
         out = self.root / name
         all_flags = self.needed() | {"formats": ["csv"]} | self.setting.results | flags
-        run_workflow(f"{self.family}_{task}", self.setting.layers, **all_flags, output_dir=out)
+        run_workflow(f"{self.family}_{task}", self.setting.result_layers, **all_flags, output_dir=out)
         return numbers(out / "predictions.csv")
 
     def export(self, suffix: str) -> Path:
         path = self.root / f"model{suffix}"
         own = {"input": self.data, "output_dir": self.root / "export"}
-        workflow = workflow_of(f"{self.family}_inference", self.setting.layers, **self.needed(), **own)
+        workflow = workflow_of(f"{self.family}_inference", **self.needed(), **own)
         workflow.initialize()
         network = workflow.parser.get_parsed_content("network_def")
         export_network(network, path, (3, *SIZE), self.root / "model" / "model.pt")
@@ -174,8 +175,8 @@ ADFA = {
     # here the others of a batch change a score, so it is the same only where they are the same
     "epsilon 0.02 by batch_max": Setting({"epsilon": 0.02, "scale": "batch_max"}),
     "epsilon 0.5 without a cache": Setting({"epsilon": 0.5, "feature_cache": None}, exported=(".ts",)),
-    "the paper": Setting(task="paper_train", layers=("adfa_paper",)),
-    "the paper, sharp": Setting({"epsilon": 0.02}, task="paper_train", layers=("adfa_paper",)),
+    "the paper": Setting(task="paper_train"),
+    "the paper, sharp": Setting({"epsilon": 0.02}, task="paper_train"),
     "map stride 4, narrow": Setting({"map_stride": 4, "descriptor_channels": 12, "refit": False}),
     "no whitening": Setting({"whiten": False, "refit": False, "center_mode": "ema"}),
     "no refit": Setting({"refit": False, "within_positions": False, "attention_weight": 0, "k": 1}),
@@ -192,7 +193,7 @@ ADFA_LONG = {
         for epsilon, s in ((0, 4), (0.02, 8))
     },
     "auto precision": Setting({"backbone_precision": "auto", "epsilon": 0.02}),
-    "the paper, exported": Setting(task="paper_train", layers=("adfa_paper",), exported=(".ts", ".pt2")),
+    "the paper, exported": Setting(task="paper_train", exported=(".ts", ".pt2")),
     **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
     **{
         f"epsilon {epsilon}, {scale}, k {k}, stride {s}": Setting(
@@ -310,12 +311,12 @@ class Corner(torch.nn.Module):
 
 def test_boxes_and_the_anomaly_prior(data: dict[str, Path], tmp_path: Path) -> None:
     flags = {"boxes_path": data["msa"] / "boxes.csv", "boxes_weight": 0.5}
-    run = Run("msa", Setting(flags, "train_end_to_end", train_layers=("msa_boxes",)), data["msa"], tmp_path)
+    run = Run("msa", Setting(flags, "train_end_to_end", layers=("msa_boxes",)), data["msa"], tmp_path)
     check(run)
     torch.jit.save(torch.jit.script(Corner()), str(tmp_path / "prior.ts"))
     found = []
     for layers, results in (((), {}), (("msa_prior",), {"prior_path": tmp_path / "prior.ts"})):
-        run.setting = Setting(layers=layers, results=results)
+        run.setting = Setting(result_layers=layers, results=results)
         run.use("inference", f"with {layers}", input=data["msa"], formats=["json", "csv"], probability_threshold=0)
         images = json.loads((tmp_path / f"with {layers}" / "predictions.json").read_text())["images"]
         found.append([box for image in images for box in image["boxes"]])
