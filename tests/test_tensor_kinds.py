@@ -82,11 +82,12 @@ from bundle.networks.nets.padim import PaDiM
 from bundle.networks.nets.patch_memory import PatchMemory
 
 SIZE = (32, 48)
-# names that are no function of a tensor
+# names that are no function of a tensor, or one of numbers and words
 NO_TENSOR = set(
     "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache LOSS_NAMES LoadReport "
     "PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT adaptive_kernel_size efficientnet_lite0_weights "
-    "full_precision load_pretrained read_state_dict weights_source".split()
+    "class_names falling_fractions full_precision is_number load_pretrained number_in read_state_dict shown "
+    "true_or_false weights_source whole_number".split()
 )
 
 
@@ -200,6 +201,7 @@ def functions() -> Iterator[Case]:
         ("component_of_maximum", component_of_maximum, heat(3, 6, 5)),
         ("conformal_p_values", conformal.conformal_p_values, heat(5), heat(9)),
         ("conformal_threshold", lambda c: conformal.conformal_threshold(c, 0.2), heat(9)),
+        ("promised_threshold", lambda c: conformal.promised_threshold(c, 0.2), heat(9)),
         ("euclidean_distances", distances.euclidean_distances, P, C),
         ("expanded_squares", lambda p, c: distances.expanded_squares(p.float(), c.float()), P, C),
         ("squared_distances", distances.squared_distances, P, C),

@@ -317,7 +317,7 @@ def test_boxes_and_the_anomaly_prior(data: dict[str, Path], tmp_path: Path) -> N
     found = []
     for layers, results in (((), {}), (("msa_prior",), {"prior_path": tmp_path / "prior.ts"})):
         run.setting = Setting(result_layers=layers, results=results)
-        run.use("inference", f"with {layers}", input=data["msa"], formats=["json", "csv"], probability_threshold=0)
+        run.use("inference", f"with {layers}", input=data["msa"], formats=["json", "csv"], probability_threshold=0.01)
         images = json.loads((tmp_path / f"with {layers}" / "predictions.json").read_text())["images"]
         found.append([box for image in images for box in image["boxes"]])
     assert all(found)
