@@ -9,6 +9,7 @@ from bundle.transforms.display_facts import DisplayFactsd
 from bundle.transforms.geometry import CropToRegiond, CropUniformBorderd, ResizeAndPadd
 from bundle.transforms.made_abnormal import MakeAbnormald, RandMakeAbnormald
 from bundle.transforms.picture import KeepPictured
+from bundle.transforms.source_grid import ToSourceGridd
 
 __all__ = [
     "AnomalyScored",
@@ -24,5 +25,6 @@ __all__ = [
     "RandMakeAbnormald",
     "ResizeAndPadd",
     "StepMapsd",
+    "ToSourceGridd",
     "anomaly_heatmap",
 ]
