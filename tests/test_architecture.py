@@ -25,7 +25,7 @@ LAYERS = {  # layer: what it may import from the package besides itself
     "inferers": {"functional"},
     "handlers": {"functional", "distributed", "metrics", "data", "results"},
     # what a model says of itself names networks, and reads what readers and handlers noted
-    "model": {"functional", "networks", "data", "handlers", "results", "engines"},
+    "model": {"functional", "networks", "data", "transforms", "metrics", "handlers", "results", "engines"},
     "engines": {"functional", "distributed", "metrics", "data", "results"},  # the formats that an option may name
     "results": {"functional", "data"},
     # it gets networks only through the configuration it is told to run, whose settings it checks as a command line is

@@ -16,7 +16,7 @@ from bundle.data.covidx import covidx_folder
 from bundle.data.inputs import find_images
 from bundle.data.vindr import vindr_folder, vindr_lists
 
-__all__ = ["LAYOUTS", "Collection", "Item", "check_all_normal", "find_layout", "folder_items"]
+__all__ = ["LAYOUTS", "Collection", "Item", "check_all_normal", "find_layout", "folder_items", "not_normal_folders"]
 
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -85,14 +85,18 @@ def check_all_normal(root: Path, items: Sequence[Item]) -> None:
     Raises:
         ValueError: When a folder below ``root`` has such a name as ``malignant``, ``PNEUMONIA``, ``yes`` or ``test``.
     """
-    names = sorted({part for item in items for part in Path(item["image"]).relative_to(root).parts[:-1]})
-    telling = [name for name in names if _NOT_NORMAL.fullmatch(name)]
-    if telling:
+    if telling := not_normal_folders(root, items):
         raise ValueError(
             f"not all of '{root.name}' can be taken for normal, it has folders named {', '.join(telling[:5])}: give "
             "the folder of the normal images alone, or train/good and test/good beside test/<anything else>, or a CSV "
             "with image, label and split; --layout flat takes every image for normal."
         )
+
+
+def not_normal_folders(root: Path, items: Sequence[Item]) -> list[str]:
+    """Return the names of folders below ``root`` that hold items and say that not all of them are normal."""
+    names = sorted({part for item in items for part in Path(item["image"]).relative_to(root).parts[:-1]})
+    return [name for name in names if _NOT_NORMAL.fullmatch(name)]
 
 
 def folder_items(root: Path, folder: str, classes: Sequence[str] = (), split: str = "") -> list[Item]:

@@ -6,6 +6,7 @@ from bundle.model.assess import Assessabled
 from bundle.model.check import check_model
 from bundle.model.file import FORMAT_VERSION, MODEL_FILE, ModelFile, read_model, write_model
 from bundle.model.predict import Model, Predictions, load_model
+from bundle.model.recalibrate import at_operating_point
 from bundle.model.save import save_start, save_trained
 from bundle.model.training_set import check_one_kind, describe_training_set
 
@@ -16,6 +17,7 @@ __all__ = [
     "Model",
     "ModelFile",
     "Predictions",
+    "at_operating_point",
     "check_model",
     "check_one_kind",
     "describe_training_set",

@@ -17,7 +17,7 @@ import bundle
 from bundle import __version__
 from bundle.data.files import atomic_path, file_sha256
 
-__all__ = ["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "write_model"]
+__all__ = ["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "rewrite_model", "write_model"]
 
 MODEL_FILE = "model.json"
 FORMAT = "attention-imaging model"
@@ -168,8 +168,37 @@ def write_model(
         "changeable": plain(changeable or {}, "changeable"),
         "training_set": plain(training_set, "training_set"),
     }
-    with atomic_path(folder / MODEL_FILE) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _write(folder, content)
+
+
+def rewrite_model(
+    model: ModelFile, folder: str | Path, calibration: str | Path, training_set: Mapping[str, Any] | None
+) -> None:
+    """
+    Write the ``model.json`` of a folder that has a model's weights and another calibration.
+
+    Args:
+        model: that the weights are of.
+        folder: of the copied weights and the calibration.
+        calibration: file in ``folder``.
+        training_set: that replaces the model's.
+
+    Raises:
+        ValueError: When the weights in ``folder`` are others, or the calibration lies elsewhere.
+    """
+    folder = Path(folder)
+    weights = _bound(folder / model.content["weights"]["file"], folder)
+    if weights != model.content["weights"]:
+        raise ValueError(f"'{model.folder}' has changed while its weights were copied: start again.")
+    _write(
+        folder,
+        {
+            **model.content,
+            "bundle_version": __version__,
+            "calibration": _bound(Path(calibration), folder),
+            "training_set": plain(training_set, "training_set"),
+        },
+    )
 
 
 def read_model(path: str | Path, family: str | None = None) -> ModelFile:
@@ -233,6 +262,11 @@ def plain(value: Any, name: str) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{name} must be a plain value, got {type(value).__name__}.")
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> None:
+    with atomic_path(folder / MODEL_FILE) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _model_file(path: str | Path) -> Path:

@@ -16,6 +16,7 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
 from monai.transforms import Compose
 from monai.utils import convert_to_tensor
 from torch import nn
@@ -69,6 +70,7 @@ class Model:
         try:
             self._parser.get_parsed_content("overridden")
             self._parser.get_parsed_content("load_weights")
+            self._parser.get_parsed_content("calibration")
         except RuntimeError as error:  # MONAI's, around ours
             raise _innermost(error) from None
         self.network: nn.Module = self._parser.get_parsed_content("network")
@@ -130,33 +132,65 @@ class Model:
                 items.append({"image": _as_image(image, number), "key": f"{number:06d}"})
         return [{**item, "key": f"{number:06d}"} for number, item in enumerate(items)], failures
 
-    def _run(self, items: list[dict], batch_size: int | None) -> tuple[list[ImageResult], list[tuple[str, str]]]:
-        slot = self._parser.get_parsed_content
-        results: list[ImageResult] = []
-        loader = ReadableDataLoader(Dataset(items, self._preprocessing()), batch_size=batch_size or slot("batch_size"))
+    def setting(self, name: str) -> Any:
+        """Return what the configuration of the family's inference says of a setting or a part, set to this model."""
+        return self._parser.get_parsed_content(name)
 
-        def collect(engine: Engine) -> None:
-            batches: Any = engine.state.batch
-            outputs: Any = engine.state.output
-            pairs = zip(batches, outputs, strict=True)
-            found = [image_result({**batch, **output}) for batch, output in pairs]
-            for result, picture in zip(found, loader.pictures, strict=False):
-                result.image = picture
-            results.extend(found)
+    def evaluate(
+        self,
+        items: Sequence[dict[str, Any]],
+        collect: Callable[[dict[str, Any], np.ndarray | None], None],
+        postprocessing: Callable | None = None,
+        inferer: Inferer | None = None,
+        handlers: Sequence[Any] = (),
+        batch_size: int | None = None,
+    ) -> list[tuple[str, str]]:
+        """
+        Read images as inference does, run the network on them, and hand out what it finds, one after the other.
+
+        Args:
+            items: with ``image``, a path or what the reader returns.
+            collect: is given each item with ``pred`` and what post-processing and handlers added, and the picture of
+                its file where it was kept.
+            postprocessing: of an item; ``None`` for none.
+            inferer: ``None`` for the network's own output.
+            handlers: of the evaluator.
+            batch_size: images at a time; ``None`` for the configuration's.
+
+        Returns:
+            file and reason of each that could not be read.
+        """
+        batch_size = batch_size or self.setting("batch_size")
+        loader = ReadableDataLoader(Dataset(items, self._preprocessing()), batch_size=batch_size)
+
+        def hand_out(engine: Engine) -> None:
+            pairs = zip(engine.state.batch, engine.state.output, loader.pictures, strict=True)  # type: ignore[arg-type]
+            for batch, output, picture in pairs:
+                collect({**batch, **output}, picture)
 
         evaluator = SupervisedEvaluator(
-            device=slot("device"),
+            device=self.setting("device"),
             val_data_loader=loader,
             network=self.network,
-            inferer=slot("inferer"),
-            postprocessing=slot("postprocessing"),
-            val_handlers=[HandlerGroup(slot("family_handlers"))],
-            amp=slot("amp"),
+            inferer=inferer,
+            postprocessing=postprocessing,
+            val_handlers=[HandlerGroup(handlers)],
+            amp=self.setting("amp"),
         )
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, collect)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, hand_out)
         if items:
             evaluator.run()
-        return results, list(loader.failures)
+        return list(loader.failures)
+
+    def _run(self, items: list[dict], batch_size: int | None) -> tuple[list[ImageResult], list[tuple[str, str]]]:
+        results: list[ImageResult] = []
+
+        def collect(item: dict[str, Any], picture: np.ndarray | None) -> None:
+            results.append(image_result(item))
+            results[-1].image = picture
+
+        parts = (self.setting(name) for name in ("postprocessing", "inferer", "family_handlers"))
+        return results, self.evaluate(items, collect, *parts, batch_size=batch_size)
 
 
 def load_model(path: str | Path, device: torch.device | str | None = None, **settings: Any) -> Model:
