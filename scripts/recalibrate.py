@@ -65,7 +65,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(
-        f"written to '{args['output_dir']}': model.pt, calibration.json, model.json\n"
+        f"written to '{args['output_dir']}': {Path(model.file.weights).name}, calibration.json, model.json\n"
         f"next: python -m monai.bundle run --args_file configs/args_{model.file.family}_inference.yaml "
         f"--model_dir '{args['output_dir']}' --input PATH --output_dir RESULTS"
     )

@@ -140,7 +140,7 @@ class Model:
         self,
         items: Sequence[dict[str, Any]],
         collect: Callable[[dict[str, Any], np.ndarray | None], None],
-        postprocessing: Callable | None = None,
+        postprocessing: Any = None,
         inferer: Inferer | None = None,
         handlers: Sequence[Any] = (),
         batch_size: int | None = None,
@@ -164,8 +164,8 @@ class Model:
         loader = ReadableDataLoader(Dataset(items, self._preprocessing()), batch_size=batch_size)
 
         def hand_out(engine: Engine) -> None:
-            pairs = zip(engine.state.batch, engine.state.output, loader.pictures, strict=True)  # type: ignore[arg-type]
-            for batch, output, picture in pairs:
+            state: Any = engine.state
+            for batch, output, picture in zip(state.batch, state.output, loader.pictures, strict=True):
                 collect({**batch, **output}, picture)
 
         evaluator = SupervisedEvaluator(
@@ -189,8 +189,9 @@ class Model:
             results.append(image_result(item))
             results[-1].image = picture
 
-        parts = (self.setting(name) for name in ("postprocessing", "inferer", "family_handlers"))
-        return results, self.evaluate(items, collect, *parts, batch_size=batch_size)
+        postprocessing, inferer = self.setting("postprocessing"), self.setting("inferer")
+        handlers = self.setting("family_handlers")
+        return results, self.evaluate(items, collect, postprocessing, inferer, handlers, batch_size)
 
 
 def load_model(path: str | Path, device: torch.device | str | None = None, **settings: Any) -> Model:

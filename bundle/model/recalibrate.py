@@ -91,6 +91,7 @@ def recalibrate(
         model: to recalibrate.
         output_dir: of the new folder; it must not exist, or be empty.
         images: folder of normal images (ADFA), or of labelled ones (the other families). None may have been trained on.
+            Near copies count once; of a file of several normal frames, the middle one counts.
         labels_csv: labels of ``images``, see :py:func:`bundle.data.load_label_table`; rows of the split ``train`` are
             left out. For the other families only.
         false_alarm_rate: of ADFA, in (0, 1); ``None`` keeps that of the old calibration, or takes 0.1.
@@ -115,7 +116,8 @@ def recalibrate(
     folder = _new_folder(output_dir, model.file.folder)
     training_set, saved = model.file.training_set, model.setting("saved_calibration")
     if images is None:
-        done = Recalibrated(at_operating_point(saved, **wishes, **_classes_of(model)))
+        chosen = at_operating_point(saved, false_alarm_rate, sensitivity, specificity, *_classes_of(model))
+        done = Recalibrated(chosen or {})  # a wish without calibration is refused
     else:
         if training_set is None:
             raise ValueError(f"'{model.file.folder.name}' is of a network that was not trained: nothing to calibrate.")
@@ -271,15 +273,15 @@ def _new_folder(output_dir: str | Path, old: Path) -> Path:
     return folder
 
 
-def _classes_of(model: Model) -> dict[str, Any]:
-    if model.file.family == "adfa":
-        return {}
-    return {"classes": model.file["classes"], "normal_class": model.file["normal_class"]}
+def _classes_of(model: Model) -> tuple[list[str], str | None]:
+    return ([], None) if model.file.family == "adfa" else (model.file["classes"], model.file["normal_class"])
 
 
 def _of_normals(model: Model, folder: Path, rate: float, allow_outside: bool) -> tuple[Recalibrated, _Seen]:
     # the secret only groups the images of one patient within this list, it is never written
-    found, refusals = find_images(folder, secret=secrets.token_hex(16), allow_outside=allow_outside)
+    secret = secrets.token_hex(16)
+    # the frames of a loop are much alike: all of them would promise what so many films promise
+    found, refusals = find_images(folder, "middle", secret, allow_outside=allow_outside)
     if names := not_normal_folders(folder, found):
         raise ValueError(
             f"not all of '{folder.name}' can be taken for normal, it has folders named {', '.join(names[:5])}: "
@@ -304,9 +306,7 @@ def _of_normals(model: Model, folder: Path, rate: float, allow_outside: bool) ->
 
 def _labelled(model: Model, folder: Path, labels_csv: Path, allow_outside: bool) -> list[dict[str, Any]]:
     exclusive = bool(model.file.settings.get("exclusive", False))
-    rows = load_label_table(
-        labels_csv, folder, model.file["classes"], exclusive=exclusive, allow_outside=allow_outside
-    )
+    rows = load_label_table(labels_csv, folder, model.file["classes"], exclusive=exclusive, allow_outside=allow_outside)
     kept = [row for row in rows if row.get("split") != "train"]
     if not kept:
         raise ValueError(f"'{labels_csv.name}' must have rows of another split than train to calibrate on.")
@@ -327,16 +327,9 @@ def _of_labelled(
     if not seen.items:
         raise ValueError(f"none of {len(rows)} images can be used, first: {(copies + seen.left_out)[0][1]}")
     targets = torch.tensor([labels[key] for key in seen.keys], dtype=torch.float32)
-    exclusive = bool(model.file.settings.get("exclusive", False))
-    calibration = class_calibration(
-        torch.stack(seen.outputs),
-        targets,
-        exclusive=exclusive,
-        sensitivity=sensitivity,
-        specificity=specificity,
-        images=seen.keys,
-        **_classes_of(model),
-    )
+    exclusive, (classes, normal_class) = bool(model.file.settings.get("exclusive", False)), _classes_of(model)
+    wishes = (sensitivity, specificity, normal_class)
+    calibration = class_calibration(torch.stack(seen.outputs), targets, classes, exclusive, *wishes, seen.keys)
     return Recalibrated(calibration, len(seen.items), copies + seen.left_out), seen
 
 
@@ -405,9 +398,7 @@ def _training_set_of(old: Mapping[str, Any], seen: _Seen, mixed: bool) -> dict[s
     return {**new, "items": old["items"], "recalibrated": {"items": new["items"], "digest": file_digest(files)}}
 
 
-def _write(
-    model: Model, folder: Path, calibration: Mapping[str, Any], training_set: Mapping[str, Any] | None
-) -> None:
+def _write(model: Model, folder: Path, calibration: Mapping[str, Any], training_set: Mapping[str, Any] | None) -> None:
     """Write weights, calibration and, last, ``model.json``; all of them or none."""
     old, made = Path(model.file.weights), not folder.exists()
     weights, path = folder / old.name, folder / "calibration.json"
