@@ -60,8 +60,10 @@ class TestRunnableConfigs(unittest.TestCase):
     def test_results_state_the_settings_that_change_them(self):
         # DICOM results of other parameters get other UIDs
         stated = {
-            "adfa": {"backbone_precision"},
+            "adfa": {"backbone_precision", "false_alarm_rate"},
             "msa": {
+                "sensitivity",
+                "specificity",
                 "probability_threshold",
                 "max_box_fraction",
                 "mining_steps",
@@ -69,7 +71,7 @@ class TestRunnableConfigs(unittest.TestCase):
                 "box_thresholds",
                 "test_time_flip",
             },
-            "sna": {"explanation", "explained_class"},
+            "sna": {"sensitivity", "specificity", "explanation", "explained_class"},
         }
         for family, names in stated.items():
             parameters = merged(runnable()[f"args_{family}_inference.yaml"])["algorithm"]["parameters"]
