@@ -363,7 +363,7 @@ _RULES: dict[str, _Rule] = {
     "smoothing": _between(0),
     "top_fraction": _SHARE,
     "held_back": _between(0, 1, "()"),
-    "false_alarm_rate": _between(0, 1, "()"),
+    "false_alarm_rate": _between(0, 1, "()", or_nothing=True),
     "shrinkage": _SHARE,
     "folds": _whole(2),
     "made_abnormal_share": _SHARE,
@@ -376,6 +376,7 @@ _RULES: dict[str, _Rule] = {
     "averaging": _between(0, 1, "[)"),
     "warmup_epochs": _between(0),
     "sensitivity": _between(0, 1, "(]", or_nothing=True),
+    "specificity": _between(0, 1, "()", or_nothing=True),
     "bootstrap_samples": _whole(1),
     # MSA
     "frozen": _some_or_no_names("stages"),

@@ -24,6 +24,7 @@ from bundle.data.calibration import heat_of_normal, with_false_alarm_rate
 from bundle.data.files import atomic_path
 from bundle.data.layouts import not_normal_folders
 from bundle.data.near_copies import near_copies
+from bundle.data.patients import items_digest
 from bundle.data.readers import split_frame
 from bundle.functional.erasure import erased_logits
 from bundle.functional.rules import number_in
@@ -32,7 +33,6 @@ from bundle.metrics.calibration import fit_temperature
 from bundle.metrics.operating_points import roc_points, thresholds_of, with_operating_points
 from bundle.model.file import rewrite_model
 from bundle.model.predict import Model
-from bundle.model.save import file_digest
 from bundle.model.training_set import blank_reason, check_one_kind, describe_training_set
 from bundle.transforms.class_scores import findings_of
 
@@ -326,7 +326,9 @@ def _of_labelled(
     seen = _seen(model, items, logits_of)
     if not seen.items:
         raise ValueError(f"none of {len(rows)} images can be used, first: {(copies + seen.left_out)[0][1]}")
-    targets = torch.tensor([labels[key] for key in seen.keys], dtype=torch.float32)
+    for item, key in zip(seen.items, seen.keys, strict=True):
+        item["label"] = labels[key]
+    targets = torch.tensor([item["label"] for item in seen.items], dtype=torch.float32)
     exclusive, (classes, normal_class) = bool(model.file.settings.get("exclusive", False)), _classes_of(model)
     wishes = (sensitivity, specificity, normal_class)
     calibration = class_calibration(torch.stack(seen.outputs), targets, classes, exclusive, *wishes, seen.keys)
@@ -394,8 +396,8 @@ def _training_set_of(old: Mapping[str, Any], seen: _Seen, mixed: bool) -> dict[s
     """Return what the new calibration is for: kinds, sizes and features of its images, and what the weights are of."""
     cells = torch.stack(seen.cells) if len(seen.cells) == len(seen.items) else None
     new = describe_training_set(seen.items, old["digest"], cells, mixed or bool(old["mixed_training"]))
-    files = {split_frame(str(item["image"].meta["filename_or_obj"]))[0] for item in seen.items}
-    return {**new, "items": old["items"], "recalibrated": {"items": new["items"], "digest": file_digest(files)}}
+    named = [{**item, "image": item["image"].meta["filename_or_obj"]} for item in seen.items]
+    return {**new, "items": old["items"], "recalibrated": {"items": new["items"], "digest": items_digest(named)}}
 
 
 def _write(model: Model, folder: Path, calibration: Mapping[str, Any], training_set: Mapping[str, Any] | None) -> None:
