@@ -375,7 +375,7 @@ _RULES: dict[str, _Rule] = {
     "mixup_alpha": _between(0),
     "averaging": _between(0, 1, "[)"),
     "warmup_epochs": _between(0),
-    "sensitivity": _between(0, 1, "(]", or_nothing=True),
+    "sensitivity": _between(0, 1, "()", or_nothing=True),
     "specificity": _between(0, 1, "()", or_nothing=True),
     "bootstrap_samples": _whole(1),
     # MSA
