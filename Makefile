@@ -7,12 +7,13 @@ TOOLS := $(VENV)-tools
 # threads of a network that wait for each other leave the core to whoever has work, such as the writer of results
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test test-long department lint zoo sbom audit clean
+.PHONY: help demo test test-long check-docs department lint zoo sbom audit clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
 	@echo "make test             run all tests"
 	@echo "make test-long        run the tests of every further setting, which take minutes"
+	@echo "make check-docs       run every command of README.md and docs/ at small size (about 12 minutes; PAGES=... for some)"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
 	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for trained weights)"
@@ -31,6 +32,9 @@ test: $(STAMP)
 
 test-long: $(STAMP)
 	$(RUN) -m pytest -m long
+
+check-docs: $(STAMP)
+	$(RUN) scripts/check_docs.py $(if $(PAGES),--pages $(PAGES))
 
 department: $(STAMP)
 	$(RUN) -m pytest -m servers tests/service --log-cli-level=INFO
