@@ -3,15 +3,14 @@
 """
 Make the small synthetic data that scripts/check_docs.py puts in place of the pages' DIR, DATA and the like.
 
-    python scripts/check_docs_data.py NAME FOLDER
-
-Folders and tables have the layout and the names of the data sets that they stand for. No image shows a patient.
+Folders and tables have the layout and the names of the data sets that they stand for. The films are the phantoms of
+``bundle.data.phantoms``; all other pictures are smooth noise, with a bright disk for what is abnormal, since only the
+commands are checked.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -20,13 +19,8 @@ from PIL import Image
 
 from bundle.data.boxes import BOX_CLASSES
 from bundle.data.chestxray14 import CHESTXRAY14_CLASSES
-from bundle.data.inserted_lesions import INSERTED_KINDS
 from bundle.data.phantoms import write_phantoms
-from bundle.data.radiograph_phantoms import make_radiograph
-from bundle.data.ultrasound_phantoms import ULTRASOUND_LESIONS, make_ultrasound
 from bundle.data.vindr import VINDR_CLASSES
-
-SIDE = 4  # times smaller than the phantoms are
 
 
 def films(folder: Path) -> None:
@@ -37,32 +31,37 @@ def films(folder: Path) -> None:
 def sets(folder: Path) -> None:
     """Write the three data sets of the ADFA paper, few images each: covid19_xray, brainmri and busi_part."""
     for part, count in (("train", 12), ("test", 4)):
-        for kind, lesion in (("NORMAL", None), ("PNEUMONIA", INSERTED_KINDS[0])):
+        for kind, abnormal in (("NORMAL", False), ("PNEUMONIA", True)):
             names = [f"{kind}-{part}-{i:04d}.jpeg" for i in range(count)]
-            write_radiographs(folder / "covid19_xray" / part / kind, names, lesion)
-    for kind, lesion, count in (("no", None, 24), ("yes", INSERTED_KINDS[-1], 10)):
-        letter = kind[0].upper()
-        write_radiographs(folder / "brainmri" / kind, [f"{letter} {i}.jpg" for i in range(count)], lesion)
+            write_pictures(folder / "covid19_xray" / part / kind, names, abnormal)
+    for kind, abnormal, count in (("no", False, 24), ("yes", True, 10)):
+        names = [f"{kind[0].upper()} {i}.jpg" for i in range(count)]
+        write_pictures(folder / "brainmri" / kind, names, abnormal)
+    masks = folder / "busi_part" / "masks"
+    masks.mkdir(parents=True)
     for kind, count in (("normal", 15), ("benign", 8), ("malignant", 8)):
-        write_ultrasound(folder / "busi_part", kind, count)
+        stems = [f"{kind} ({i + 1})" for i in range(count)]
+        write_pictures(folder / "busi_part" / kind, [f"{stem}.png" for stem in stems], kind != "normal")
+        for stem in stems if kind != "normal" else []:
+            Image.fromarray(disk()).save(masks / f"{stem}_0.png")
 
 
 def classes(folder: Path) -> None:
     """Write one folder a class and a label table: NORMAL and PNEUMONIA, as ``labels.csv`` lists them."""
     rows = []
-    for kind, lesion in (("NORMAL", None), ("PNEUMONIA", INSERTED_KINDS[0])):
+    for kind, abnormal in (("NORMAL", False), ("PNEUMONIA", True)):
         names = [f"{kind.lower()}_{i}.png" for i in range(12)]
-        write_radiographs(folder / kind, names, lesion)
+        write_pictures(folder / kind, names, abnormal)
         for i, name in enumerate(names):
             split = ("train", "train", "val", "test")[i % 4]
-            rows.append([f"{kind}/{name}", name, split, int(lesion is None), int(lesion is not None)])
+            rows.append([f"{kind}/{name}", name, split, int(not abnormal), int(abnormal)])
     write_csv(folder / "labels.csv", ["path", "patient", "split", "normal", "pneumonia"], rows)
 
 
 def one_class_a_folder(folder: Path) -> None:
     """Write images in one folder a class, and nothing else."""
-    for kind, lesion in zip(("clear", *INSERTED_KINDS), (None, *INSERTED_KINDS), strict=True):
-        write_radiographs(folder / kind, [f"{kind.replace(' ', '_')}_{i}.png" for i in range(10)], lesion)
+    for kind in ("clear", "effusion", "mass"):
+        write_pictures(folder / kind, [f"{kind}_{i}.png" for i in range(10)], kind != "clear")
 
 
 def chestxray14(folder: Path) -> None:
@@ -76,7 +75,7 @@ def chestxray14(folder: Path) -> None:
             tested.append(name)
             if finding in BOX_CLASSES:
                 boxes.append([name, finding, 300.0, 300.0, 200.0, 200.0])
-    write_radiographs(folder, [entry[0] for entry in entries], INSERTED_KINDS[0])
+    write_pictures(folder, [entry[0] for entry in entries], abnormal=True)
     head = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[Width,"
     )
@@ -100,32 +99,25 @@ def vindr(folder: Path) -> None:
     )
 
 
-def write_radiographs(folder: Path, names: Iterable[str], lesion: str | None) -> None:
-    """Write synthetic radiographs, normal or with a lesion, each another one."""
+def write_pictures(folder: Path, names: Iterable[str], abnormal: bool) -> None:
+    """Write pictures of 144 x 176 pixels, each another one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        image, _ = make_radiograph(np.random.default_rng(list(f"{folder.name}/{name}".encode())), lesion)
-        as_picture(image).save(folder / name)
+        picture(f"{folder.name}/{name}", abnormal).save(folder / name)
 
 
-def write_ultrasound(folder: Path, kind: str, count: int) -> None:
-    """Write synthetic ultrasound images, and ``masks/<name>_<i>.png`` of their masses."""
-    for place in (kind, "masks"):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        lesion = None if kind == "normal" else ULTRASOUND_LESIONS[0]
-        image, box = make_ultrasound(np.random.default_rng([len(kind), i]), lesion)
-        as_picture(image).save(folder / kind / f"{kind} ({i + 1}).png")
-        if box is not None:
-            left, upper, right, lower = box.astype(int)
-            mask = np.zeros_like(image)
-            mask[upper:lower, left:right] = 1
-            as_picture(mask).convert("1").save(folder / "masks" / f"{kind} ({i + 1})_0.png")
+def picture(name: str, abnormal: bool) -> Image.Image:
+    """Return smooth noise that depends on the name alone, with the disk of :py:func:`disk` if abnormal."""
+    rng = np.random.default_rng(list(name.encode()))
+    coarse = Image.fromarray(rng.integers(20, 160, (11, 9), np.uint8)).resize((144, 176), Image.Resampling.BICUBIC)
+    pixels = np.asarray(coarse) + rng.integers(0, 20, (176, 144), np.uint8)
+    return Image.fromarray(np.where(disk() & abnormal, 250, pixels).astype(np.uint8))
 
 
-def as_picture(image: np.ndarray) -> Image.Image:
-    """Return display values 0..1, shape ``(H, W)``, as a smaller 8-bit picture."""
-    return Image.fromarray(np.rint(255 * image).astype(np.uint8)).reduce(SIDE)
+def disk() -> np.ndarray:
+    """Return where abnormal pictures are bright, bool, shape ``(176, 144)``."""
+    rows, columns = np.mgrid[:176, :144]
+    return (rows - 70) ** 2 + (columns - 90) ** 2 < 20**2
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -138,6 +130,3 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
 MAKERS: dict[str, Callable[[Path], None]] = {
     maker.__name__: maker for maker in (films, sets, classes, one_class_a_folder, chestxray14, vindr)
 }
-
-if __name__ == "__main__":
-    MAKERS[sys.argv[1]](Path(sys.argv[2]))

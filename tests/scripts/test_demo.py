@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "demo.py"
+with mock.patch.object(sys, "path", [str(ROOT / "scripts"), *sys.path]):
+    import check_docs
 
 
 def run(*args):
@@ -32,6 +37,20 @@ class TestDemo(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr[-2000:])
             self.assertIn("AUROC: ", done.stdout)
             self.assertNotIn("synthetic", (out / "report.html").read_text())
+            self.check_readme_on(out, root / "test")
+
+    def check_readme_on(self, demo: Path, images: Path) -> None:
+        """Run what README.md has on the output of the demo: a command, and Python."""
+        places = {"demo_output": str(demo), "PATH": str(images), "film.dcm": str(images / "good" / "0.png")}
+        blocks = check_docs.blocks_of((ROOT / "README.md").read_text(), "README.md")
+        commands = [c for block in blocks for c in check_docs.commands_of(block) if "demo_output" in c.text]
+        self.assertEqual([c.python for c in commands], [False, True])
+        for command in commands:
+            text = check_docs.with_places(command.text, places)
+            words = ["-c", text] if command.python else shlex.split(text)[1:]  # by this Python
+            done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, f"{text}\n{done.stderr[-2000:]}")
+        self.assertEqual(len((demo / "results" / "predictions.csv").read_text().splitlines()), 5)  # a head, four images
 
     def test_missing_data_is_one_line(self):
         done = run("--dataset_dir", "no_such_folder")
