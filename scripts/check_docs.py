@@ -305,7 +305,7 @@ class Checker:
 
     def places(self, page: str, values: dict[str, Any]) -> dict[str, str]:
         """Return placeholders with the paths that they stand for."""
-        return {word: self.place(page, value) for word, value in values.items()}
+        return {str(word): self.place(page, value) for word, value in values.items()}
 
     def run_command(
         self, command: Command, settings: dict[str, Any], background: list[subprocess.Popen[bytes]]

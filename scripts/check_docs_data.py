@@ -68,7 +68,7 @@ def chestxray14(folder: Path) -> None:
     """Write images, ``Data_Entry_2017_v2020.csv``, ``test_list.txt`` and ``BBox_List_2017.csv`` as NIH has them."""
     findings = ["No Finding", *CHESTXRAY14_CLASSES]
     entries, tested, boxes = [], [], []
-    for patient in range(4 * len(findings)):
+    for patient in range(10 * len(findings)):
         name, finding = f"{patient + 1:08d}_000.png", findings[patient % len(findings)]
         entries.append([name, finding, 0, patient + 1, 50, "M", "PA", 2500, 2048, 0.168, 0.168])
         if patient < len(findings):
