@@ -42,6 +42,7 @@ TABLE = ROOT / "scripts" / "check_docs.yaml"
 MOST_MARKERS = 8
 COMMANDS = ("bash", "console", "python")
 _FENCE = re.compile(r"^\s*```(\w*)")
+_NEXT = re.compile(r"next: (python .*)")  # how a training ends
 _MARKER = re.compile(r"^\s*<!-- not run:\s*(.*?)\s*-->\s*$")
 _CODE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^'"#]|(?<=\S)#)*)""")  # of a line, up to a comment
 _LOOKS_LIKE_ONE = re.compile(
@@ -345,7 +346,15 @@ class Checker:
             self.report(where, text, 0 if up else 1, time.monotonic() - begun, f"{waited_for.name} was not made")
             return
         words = ["python", "-c", text] if command.python else ["bash", "-c", text]
-        self.report(where, text, *self.ran(words, environment, entry.get("limit", 300)))
+        status, seconds, output = self.ran(words, environment, entry.get("limit", 300))
+        self.report(where, text, status, seconds, output)
+        for number, following in enumerate(entry.get("next", []) if status == 0 else []):
+            said = _NEXT.findall(output)
+            if len(said) <= number or following not in said[number]:
+                self.report(f"{where} next", f"the last lines must have 'next: ... {following} ...'", 1, 0, output)
+                continue
+            text = with_places(said[number], self.places(command.page, values))
+            self.report(f"{where} next", text, *self.ran(["bash", "-c", text], environment, 300))
 
 
 def copy_repository(target: Path) -> None:
