@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts"), *sys.path]):
     import check_docs
 
-TABLE = {"commands": [{"with": "known.py"}], "pages": {"page.md": {"commands": [{"with": "own.py"}]}}, "data": {}}
+TABLE = {"commands": [{"with": "known.py"}], "pages": {"page.md": {"commands": [{"with": "special.py"}]}}, "data": {}}
 MARKER = "<!-- not run: it needs a GPU -->\n"
 
 
@@ -56,7 +56,7 @@ class TestProblems(unittest.TestCase):
 
     def test_known_commands_and_marked_blocks_are_none(self):
         text = (
-            fenced("python known.py", "python own.py")
+            fenced("python known.py", "python special.py")
             + MARKER
             + fenced("python other.py")
             + fenced("a tree", language="")
@@ -70,7 +70,7 @@ class TestProblems(unittest.TestCase):
         )
 
     def test_a_page_does_not_know_the_commands_of_another(self):
-        self.assertEqual(len(check_docs.problems({"other.md": fenced("python own.py")}, TABLE)), 1)
+        self.assertEqual(len(check_docs.problems({"other.md": fenced("python special.py")}, TABLE)), 1)
 
     def test_commands_outside_of_a_fence_for_them_are_refused(self):
         for text in (
@@ -110,18 +110,41 @@ class TestPages(unittest.TestCase):
 
 
 class TestRun(unittest.TestCase):
-    def test_a_failed_command_is_told_with_the_end_of_its_output(self):
+    def said(self, text: str, program: str = "", table: dict = TABLE) -> tuple[list[str], int]:
+        """Return the lines printed for a page beside ``known.py``, and the number of failures."""
         with tempfile.TemporaryDirectory() as folder:
-            checker = check_docs.Checker(Path(folder), TABLE, dry_run=True)
+            checker = check_docs.Checker(Path(folder), table, dry_run=True)
             checker.repository, checker.dry_run = Path(folder), False
-            (Path(folder) / "known.py").write_text("import os, sys\nsys.exit('no ' + os.environ['HOME'][-4:])")
+            (Path(folder) / "known.py").write_text(program)
             with mock.patch("builtins.print") as printed:
-                checker.run_page("page.md", fenced("python known.py", "true known.py"))
-        said = [call.args[0] for call in printed.call_args_list]
+                checker.run_page("page.md", text)
+        self.assertLessEqual(checker.failures, checker.done)
+        return [call.args[0] for call in printed.call_args_list], checker.failures
+
+    def test_a_failed_command_is_told_with_the_end_of_its_output(self):
+        said, failures = self.said(
+            fenced("python known.py", "true known.py"), "import os, sys\nsys.exit('no ' + os.environ['HOME'][-4:])"
+        )
         self.assertRegex(said[0], r"^page.md:2 .* FAILED  python known.py$")
         self.assertEqual(said[1], "    no home")
         self.assertRegex(said[2], r"^page.md:3 .* ok      true known.py$")
-        self.assertEqual((checker.done, checker.failures), (2, 1))
+        self.assertEqual(failures, 1)
+
+    def test_what_a_command_offers_next_is_run(self):
+        table = {**TABLE, "commands": [{"with": "known.py", "next": ["-c"], "places": {"PATH": "films"}}]}
+        offers = """print('12:00 INFO next: python -c "import sys; sys.exit(\\'got PATH\\')"')"""
+        said, failures = self.said(fenced("python known.py"), offers, table)
+        self.assertRegex(said[1], r"page.md:2 next .* FAILED")
+        self.assertEqual((said[2], failures), ("    got films", 1))
+        said, failures = self.said(fenced("python known.py"), "print('nothing')", table)
+        self.assertIn("the last lines must have 'next: ... -c ...'", said[1])
+        self.assertEqual(failures, 1)
+
+    def test_a_settings_file_of_a_page_is_written_with_its_places(self):
+        table = {**TABLE, "pages": {"page.md": {"places": {"a.yaml": "out/a.yaml"}, "file_places": {8090: 18090}}}}
+        text = fenced("python known.py a.yaml") + fenced("# a.yaml; settings", "port: 8090", language="yaml")
+        said, _ = self.said(text, "import sys; sys.exit(open(sys.argv[1]).read())", table)
+        self.assertEqual(said[1:], ["    # a.yaml; settings\n    port: 18090"])
 
     def test_help(self):
         done = subprocess.run([sys.executable, str(ROOT / "scripts" / "check_docs.py"), "--help"], capture_output=True)
