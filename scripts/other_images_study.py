@@ -7,8 +7,8 @@ What a model makes of images it was not trained on: other kinds of pictures, and
     python scripts/other_images_study.py hospital DATA --rows docs/results/recalibration.csv --page docs/model.md
 
 ``features``: how far abnormal images, and gray crops of the two photographs of scikit-learn, are from the features of
-a set's normal images, which ``model.json`` keeps to tell another kind of picture. ``hospital``: shares of normal NIH films
-that a model of ZhangLab's normals flags, before and after recalibration on other NIH films. DATA holds
+a set's normal images, which ``model.json`` keeps to tell another kind of picture. ``hospital``: shares of normal NIH
+films that a model of ZhangLab's normals flags, before and after recalibration on other NIH films. DATA holds
 ``zhanglab_xray``, ``nih_part``, ``busi_part`` and ``brainmri``.
 """
 
