@@ -62,7 +62,7 @@ def checks_of(root: Path, schema: str, work: Path) -> dict[str, Callable[[], Non
 
     configs = root / "configs"
     meta, inference = str(configs / "metadata.json"), str(configs / "inference.json")
-    classes = json.loads(Path(inference).read_text()).get("classes", ["normal", "square"])
+    classes = json.loads((configs / "train.json").read_text()).get("classes", ["normal", "square"])
     data, trained = work / "data", work / "trained"
     write_images(data, classes)
     places = {"bundle_root": str(root), "dataset_dir": str(data)}
