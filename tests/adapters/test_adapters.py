@@ -86,9 +86,7 @@ class TestAdapters(unittest.TestCase):
         )
 
     def test_monai_label(self):
-        model = small_msa(self.folder / "msa")
-        model.settings["probability_threshold"] = 0.001  # it has no calibration, so no finding otherwise
-        bundle = built_bundle(model, self.folder / "built")
+        bundle = built_bundle(small_msa(self.folder / "msa"), self.folder / "built")
         app = self.label()["BundleApp"]("", "", {"bundle": str(bundle)})
         (task,) = app.init_infers().values()
         file, said = task({"image": str(image_file(self.folder / "in", 0))})

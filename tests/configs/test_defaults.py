@@ -31,6 +31,7 @@ OF_THE_RUN = {
     ("load_label_table", "exclusive"): "one table serves both families, and MSA's findings occur together",
     ("load_label_table", "split"): "which images",
     ("read_model", "family"): "what the model has to be",
+    ("ToSourceGridd", "allow_missing_keys"): "a network without an attention map has none",
     ("ResultsWriter", "title"): "text",
     ("ResultsWriter", "notes"): "text",
     ("MeanAUROC", "classes"): "names of the classes",

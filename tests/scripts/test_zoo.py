@@ -72,7 +72,11 @@ class TestZoo(unittest.TestCase):
         name, source, out = BUNDLES[0], self.root / "weights", self.root / "large"
         state = torch.load(self.root / name / "models" / "model.pt", weights_only=True)
         (source / name).mkdir(parents=True)
-        torch.save({key: value + 0.5 for key, value in state.items()}, source / name / "model.pt")
+        trained = source / name / "model.pt"
+        torch.save({key: value + 0.5 for key, value in state.items()}, trained)
+        content = json.loads((self.root / name / "models" / "model.json").read_text())
+        content["weights"]["sha256"] = file_sha256(trained)
+        (source / name / "model.json").write_text(json.dumps(content))
         done = run("build_zoo.py", "--output_dir", out, "--bundles", name, "--weights", source, "--large_files_url",
                    out.as_uri())  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])

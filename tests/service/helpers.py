@@ -44,7 +44,9 @@ def small_msa(folder: Path) -> Model:
     torch.manual_seed(0)
     settings = {"image_size": [64, 64], "mining_steps": 1, "classes": ["Effusion", "Mass"]}
     write_start(folder, "msa", backbone_weights=None, **settings)
-    return Model("msa", ROOT / "configs" / "args_msa_inference.yaml", {"model_dir": str(folder)}, ("CR", "DX"))
+    # it has no calibration, so nothing would be found otherwise
+    given = {"model_dir": str(folder), "probability_threshold": 0.001}
+    return Model("msa", ROOT / "configs" / "args_msa_inference.yaml", given, ("CR", "DX"))
 
 
 def built_bundle(model: Model, folder: Path) -> Path:
