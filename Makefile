@@ -7,11 +7,12 @@ TOOLS := $(VENV)-tools
 # threads of a network that wait for each other leave the core to whoever has work, such as the writer of results
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test test-long check-docs department lint zoo sbom audit clean
+.PHONY: help demo test test-all test-long check-docs department lint zoo sbom audit clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
 	@echo "make test             run all tests"
+	@echo "make test-all         run what continuous integration runs: lint, tests, pixels against dcmtk, studies through Orthanc"
 	@echo "make test-long        run the tests of every further setting, which take minutes"
 	@echo "make check-docs       run every command of README.md and docs/ at small size (about 12 minutes; PAGES=... for some)"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
@@ -29,6 +30,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(RUN) -m pytest
+
+test-all:
+	.ci/run
 
 test-long: $(STAMP)
 	$(RUN) -m pytest -m long

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from bundle.functional.typicality import cells_of, typical_distance
-from bundle.model import Assessabled, check_one_kind, describe_training_set
+from bundle.model import VerdictGated, check_one_kind, describe_training_set
 from bundle.model.training_set import LEAST_LIMIT, distance_of, outside_reason
 
 META = {
@@ -102,13 +102,13 @@ class TestTrainingSet(unittest.TestCase):
     def test_the_verdict_goes_and_score_and_map_stay(self):
         verdict = {"abnormal": True, "p_value": 0.01, "boxes": [1], "anomaly_score": 3.0, "heatmap": 1}
         verdict["extra"] = {"at or above threshold": "mass", "label": "mass"}
-        out = Assessabled(trained_on(item()))({**item(modality="CT"), **verdict})
+        out = VerdictGated(trained_on(item()))({**item(modality="CT"), **verdict})
         self.assertRegex(out["not_assessed"], "got CT")
         self.assertEqual((out["abnormal"], out["p_value"], out["boxes"]), (None, None, []))
         self.assertEqual((out["anomaly_score"], out["heatmap"], out["extra"]), (3.0, 1, {"label": "mass"}))
-        out = Assessabled(None)({**item(display_spread=0.001), **verdict})
+        out = VerdictGated(None)({**item(display_spread=0.001), **verdict})
         self.assertRegex(out["not_assessed"], "almost one value")
-        self.assertNotIn("not_assessed", Assessabled(None)({**item(modality="CT"), **verdict}))
+        self.assertNotIn("not_assessed", VerdictGated(None)({**item(modality="CT"), **verdict}))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from monai.utils import CommonKeys
 
 from bundle.model.training_set import blank_reason, distance_of, outside_reason
 
-__all__ = ["Assessabled"]
+__all__ = ["VerdictGated"]
 
 
-class Assessabled(Transform):
+class VerdictGated(Transform):
     """
     Take the verdict from an item whose image is almost of one value, or outside of what the model was trained on.
 
