@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--false_alarm_rate", type=float, metavar="R", help="of ADFA; default: as before, else 0.1")
     parser.add_argument("--sensitivity", type=float, metavar="S", help="that each finding's operating point promises")
     parser.add_argument("--specificity", type=float, metavar="S", help="the same; one of them")
+    parser.add_argument("--another_kind", type=_word, default=False, help="True allows another kind of images")
     parser.add_argument("--mixed_training", type=_word, default=False, help="True allows several kinds of images")
     parser.add_argument("--allow_outside", type=_word, default=False, help="True takes images by links out of DIR")
     parser.add_argument("--device", help="such as cpu; default: a GPU where there is one")

@@ -85,7 +85,9 @@ def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dic
     """
     source = Path(path)
     if not source.is_file():
-        logger.warning("no calibration '%s': scores come without p-values and verdicts", source.name)
+        logger.warning(
+            "no calibration%s: scores come without p-values and verdicts", f" '{source.name}'" if source.name else ""
+        )
         return None
     content = check_anomaly_calibration(parse_calibration(source.read_bytes(), source.name), source.name)
     if weights_sha256 not in (None, content["weights_sha256"]):

@@ -74,7 +74,10 @@ def read_classifier_calibration(
     """
     source = Path(path)
     if not source.is_file():
-        logger.warning("no calibration '%s': probabilities are raw and come without verdicts", source.name)
+        logger.warning(
+            "no calibration%s: probabilities are raw and come without verdicts",
+            f" '{source.name}'" if source.name else "",
+        )
         return None
     content = check_class_calibration(parse_calibration(source.read_bytes(), source.name), source.name, classes)
     if weights_sha256 not in (None, content["weights_sha256"]):

@@ -37,6 +37,14 @@ class Lut:
         """Return the largest value an entry can have: by the descriptor, by the entries where they need more bits."""
         return 2 ** max(self.bits, int(self.entries.max()).bit_length()) - 1
 
+    @property
+    def doubt(self) -> str:
+        """Return a note where the entries use a quarter of the descriptor's range or less: one of them is wrong."""
+        used = int(self.entries.max()).bit_length()
+        if used >= self.bits - 1:
+            return ""
+        return f"a table of {self.bits} bits by its descriptor contradicts its entries of {used}"
+
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """
         Return the entries for input values.

@@ -50,7 +50,7 @@ def display_values(
             f"BitsStored must cover the stored values {low:g}..{high:g}, got {stored.min()}..{stored.max()}."
         )
     if photometric == "PALETTE COLOR" and stored.ndim == 2:
-        return _palette_values(header, stored), ""
+        return _palette_values(header, stored)
     if photometric == "RGB" and stored.ndim == 3:
         return np.moveaxis(stored.astype(np.float32) / np.float32(high), -1, 0), ""
     if photometric not in GRAY or stored.ndim != 2:
@@ -107,11 +107,12 @@ def _supplemental_note(header: Dataset) -> str:
     return "supplemental palette not applied: shown gray" if color else ""
 
 
-def _palette_values(header: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Return colors 0..1 by the palette (PS3.3 C.7.6.3.1.5), all three by the range of the widest."""
+def _palette_values(header: Dataset, stored: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return colors 0..1 by the palette (PS3.3 C.7.6.3.1.5), all three by the range of the widest, and a note."""
     luts = read_palette(header, *stored_range(header))
+    widest = max(luts, key=lambda lut: int(lut.entries.max()))
     top = np.float32(max(lut.top for lut in luts))
-    return np.stack([lut(stored).astype(np.float32) / top for lut in luts])
+    return np.stack([lut(stored).astype(np.float32) / top for lut in luts]), widest.doubt
 
 
 def _padding(header: Dataset, stored: np.ndarray, low: float, high: float) -> np.ndarray | None:
@@ -155,9 +156,10 @@ def _voi_values(
     note = ""
     if index >= 0:
         try:
-            values = (
-                _by_lut(luts[index], header, modality, low, high) if is_lut else _by_window(header, modality, index)
-            )
+            if is_lut:
+                values, note = _by_lut(luts[index], header, modality, low, high)
+            else:
+                values = _by_window(header, modality, index)
             if values.min() == values.max() and modality.min() < modality.max():
                 note = "the window lies outside the values: every pixel has one gray"
             return values, note
@@ -167,11 +169,11 @@ def _voi_values(
     return np.clip((_floats(modality) - low) / ((high - low) or 1), 0, 1), note
 
 
-def _by_lut(item: Dataset, header: Dataset, modality: np.ndarray, low: float, high: float) -> np.ndarray:
+def _by_lut(item: Dataset, header: Dataset, modality: np.ndarray, low: float, high: float) -> tuple[np.ndarray, str]:
     lut = read_lut(item, header, low, high)
     if lut is None:
         raise UnreadableImageError("LUTData must be present, it is not.")
-    return lut(modality).astype(np.float32) / np.float32(lut.top)
+    return lut(modality).astype(np.float32) / np.float32(lut.top), lut.doubt
 
 
 def _by_window(header: Dataset, modality: np.ndarray, index: int) -> np.ndarray:

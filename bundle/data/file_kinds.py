@@ -105,6 +105,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _is_result(path: Path, root: Path) -> bool:
     """Return whether our writer made the file: a table beside our ``run.json``, or a file named by a key below it."""
     folder = path.parent
+    if folder.name == "unfinished" and path.suffix == ".jsonl":  # of a run that has only begun
+        return True
     if path.suffix.lower() in _SIDECARS | {".pt"} and _is_output(folder):
         return True
     if folder == root or folder.name not in _RESULTS:

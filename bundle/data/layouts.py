@@ -29,6 +29,10 @@ _NOT_NORMAL = re.compile(
     r"|tests?|testing|val(id(ation)?)?|im_dyskeratotic|im_koilocytotic",
     re.IGNORECASE,
 )
+# words for normal: a folder with one beside a folder without one holds only the normal part of a set
+_NORMAL = frozenset(
+    "normal normals healthy good negative neg no none nofinding notumor notumour control controls gesund".split()
+)
 
 
 class Collection(NamedTuple):
@@ -83,7 +87,8 @@ def check_all_normal(root: Path, items: Sequence[Item]) -> None:
         items: the images found below it.
 
     Raises:
-        ValueError: When a folder below ``root`` has such a name as ``malignant``, ``PNEUMONIA``, ``yes`` or ``test``.
+        ValueError: When a folder below ``root`` has a word such as ``malignant``, ``PNEUMONIA``, ``yes`` or ``test`` in
+            its name, or one called normal lies beside others.
     """
     if telling := not_normal_folders(root, items):
         raise ValueError(
@@ -95,8 +100,23 @@ def check_all_normal(root: Path, items: Sequence[Item]) -> None:
 
 def not_normal_folders(root: Path, items: Sequence[Item]) -> list[str]:
     """Return the names of folders below ``root`` that hold items and say that not all of them are normal."""
-    names = sorted({part for item in items for part in Path(item["image"]).relative_to(root).parts[:-1]})
-    return [name for name in names if _NOT_NORMAL.fullmatch(name)]
+    folders = {
+        parent for item in items for parent in Path(item["image"]).relative_to(root).parents if parent != Path(".")
+    }
+    telling = {folder.name for folder in folders if _is_not_normal(folder.name)}
+    for above in {folder.parent for folder in folders}:
+        beside = {folder.name for folder in folders if folder.parent == above}
+        if others := {name for name in beside if not _words(name) & _NORMAL}:
+            telling |= others if others != beside else set()
+    return sorted(telling)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\W_\d]+", name.lower()))
+
+
+def _is_not_normal(name: str) -> bool:
+    return any(_NOT_NORMAL.fullmatch(word) for word in (name, *_words(name)) if word)
 
 
 def folder_items(root: Path, folder: str, classes: Sequence[str] = (), split: str = "") -> list[Item]:

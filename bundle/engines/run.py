@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -89,6 +91,17 @@ def prepare_run(
 def errors_as_one_line() -> None:
     """Have an error that ends this process and is ours, or the configuration's, printed as one line."""
     sys.excepthook = _one_line
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """
+    Return a digest of the settings of a run that its results depend on, for a workflow that was not typed.
+
+    Args:
+        settings: by name, as they were given.
+    """
+    words = {name: str(value) for name, value in sorted(settings.items()) if name not in _WITHOUT_EFFECT}
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 def written_settings() -> dict[str, Any]:

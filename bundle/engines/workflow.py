@@ -20,7 +20,7 @@ from bundle.engines.closing_words import closing_words
 from bundle.engines.command_line import check_settings, check_whole_run, listed
 from bundle.engines.layers import located, merged_layers, read_layer
 from bundle.engines.options import plain, read_option, read_options
-from bundle.engines.run import command_line_of_this_run, errors_as_one_line
+from bundle.engines.run import command_line_of_this_run, errors_as_one_line, settings_digest
 
 __all__ = ["BundleWorkflow"]
 
@@ -101,6 +101,8 @@ class BundleWorkflow(ConfigWorkflow):
             **read_options(settings, content),
         )
         self.args_file = args_file
+        if "progress" in content and command_line is None:  # what was typed, `written_settings` tells
+            self.parser["progress::written"] = {"given": settings_digest(settings)}
 
     def set_path(self, key: str, path: str | os.PathLike) -> None:
         """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -88,9 +89,9 @@ class ModelFile:
 
     @property
     def calibration(self) -> str:
-        """Path of the calibration, which need not exist."""
+        """Path of the calibration; empty for a model without one, whatever else lies in the folder."""
         found = self.content["calibration"]
-        return str(self.folder / (found["file"] if found else "calibration.json"))
+        return str(self.folder / found["file"]) if found else ""
 
     def __getitem__(self, name: str) -> Any:
         """
@@ -234,6 +235,11 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
         )
     if family is not None and content["family"] != family:
         raise ValueError(f"'{file}' is a model of family {content['family']}, {family} is asked for.")
+    if sealed(content) != content:
+        raise ValueError(
+            f"'{file}' was changed after it was written: its parts belong to the weights. Bring it back; another "
+            "setting is tried by its flag, with --override_model True."
+        )
     _check_entry(file, "weights", content["weights"])
     if content["calibration"] is not None:
         _check_bound(file, "calibration", content["calibration"])
@@ -264,9 +270,21 @@ def plain(value: Any, name: str) -> Any:
     raise ValueError(f"{name} must be a plain value, got {type(value).__name__}.")
 
 
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the content of a model's file with the SHA-256 of all its other parts, so that an edit is noticed.
+
+    Args:
+        content: with or without an older ``content_sha256``.
+    """
+    parts = {key: value for key, value in content.items() if key != "content_sha256"}
+    words = json.dumps(parts, sort_keys=True, allow_nan=False)
+    return {**parts, "content_sha256": hashlib.sha256(words.encode()).hexdigest()}
+
+
 def _write(folder: Path, content: Mapping[str, Any]) -> None:
     with atomic_path(folder / MODEL_FILE) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(sealed(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _model_file(path: str | Path) -> Path:

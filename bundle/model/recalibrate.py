@@ -33,7 +33,12 @@ from bundle.metrics.calibration import fit_temperature
 from bundle.metrics.operating_points import roc_points, thresholds_of, with_operating_points
 from bundle.model.file import rewrite_model
 from bundle.model.predict import Model
-from bundle.model.training_set import blank_reason, check_one_kind, describe_training_set
+from bundle.model.training_set import (
+    blank_reason,
+    check_one_kind,
+    describe_training_set,
+    distance_of,
+)
 from bundle.transforms.class_scores import findings_of
 
 __all__ = ["Recalibrated", "at_operating_point", "class_calibration", "normals_needed", "recalibrate"]
@@ -80,6 +85,7 @@ def recalibrate(
     specificity: float | None = None,
     mixed_training: bool = False,
     allow_outside: bool = False,
+    another_kind: bool = False,
 ) -> Recalibrated:
     """
     Write a model folder with the same weights and another calibration; the old folder stays as it is.
@@ -99,6 +105,7 @@ def recalibrate(
         specificity: the same; one of them, or none for the largest sum of both.
         mixed_training: allow images of more than one modality, or gray and color ones.
         allow_outside: take images by links out of the folder too.
+        another_kind: allow images of which most are outside of what the model was trained on.
 
     Returns:
         what was done.
@@ -128,6 +135,8 @@ def recalibrate(
             rows = _labelled(model, images, Path(labels_csv or ""), allow_outside)
             done, seen = _of_labelled(model, rows, sensitivity, specificity)
         check_one_kind(seen.items, mixed_training)
+        if not another_kind:
+            _check_kind(training_set, seen, images)
         training_set = _training_set_of(training_set, seen, mixed_training)
     _write(model, folder, done.calibration, training_set)
     return done
@@ -389,6 +398,20 @@ def _check_number(number: int, rate: float, folder: Path, left_out: Sequence[Any
         raise ValueError(
             f"false_alarm_rate {rate:g} needs at least {needed} normal images, '{folder.name}' has {number} "
             f"({len(left_out)} left out{first}); {number} can promise {1 / (number + 1):.3g}."
+        )
+
+
+def _check_kind(training_set: Mapping[str, Any], seen: _Seen, images: Path) -> None:
+    """Refuse another kind of picture by its features: a model of films would learn to call ultrasound normal."""
+    features = training_set["features"]
+    if features is None or not seen.cells or len(seen.cells) < len(seen.items):
+        return
+    distances = distance_of(training_set, torch.stack(seen.cells))
+    far = 0 if distances is None else int((distances > features["limit"]).sum())
+    if 2 * far > len(seen.items):
+        raise ValueError(
+            f"{far} of {len(seen.items)} images of '{images.name}' are another kind of picture by their features than "
+            "the model was trained on. Give images of the same kind; --another_kind True takes these."
         )
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bundle.data.patients import items_digest
 from bundle.model.file import write_model
 from bundle.model.training_set import describe_training_set, gathered_cells
 
+logger = logging.getLogger(__name__)
 __all__ = ["save_start", "save_trained"]
 
 
@@ -50,6 +52,11 @@ def save_trained(
     """
     named = [{**item, "image": item["image"].meta["filename_or_obj"]} for item in items]
     training_set = describe_training_set(items, items_digest(named), gathered_cells(network, typical_images), mixed)
+    if training_set["features"] is None:
+        logger.warning(
+            "another kind of picture is told by tags, color and size alone: that needs images of 112 pixels a side or "
+            "more, and ten of them that the weights were not fitted to"
+        )
     write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
 
 

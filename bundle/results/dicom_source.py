@@ -259,6 +259,8 @@ def _empty_what_is_not_valid(dataset: Dataset) -> None:
     if not _has_a_place(dataset):
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
             dataset.pop(keyword, None)
+    elif "SliceThickness" not in dataset:
+        dataset.SliceThickness = None  # type 2 where it belongs (PS3.3 C.7.6.2); highdicom reads it with every place
     if not dataset.get("FrameOfReferenceUID"):
         dataset.pop("FrameOfReferenceUID", None)
     for keyword in _NEVER_EMPTY:

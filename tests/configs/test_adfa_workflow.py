@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from bundle.data.files import file_sha256
+from bundle.model.file import sealed
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +171,7 @@ class TestADFAWorkflow(unittest.TestCase):
         model.mkdir()
         shutil.copy(self.model / "model.pt", model)
         content = json.loads((self.model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps({**content, "calibration": None}))
+        (model / "model.json").write_text(json.dumps(sealed({**content, "calibration": None})))
         run_here("inference", input=self.data / "test", model_dir=model, output_dir=out, formats=["csv"])
         self.assertEqual({(row["p_value"], row["abnormal"]) for row in rows_of(out / "scores.csv")}, {("", "")})
 

@@ -206,6 +206,26 @@ class TestAnomalyDataList(DataListTestCase):
                 self.check(AnomalyDataList(self.root, layout="flat"), "flat", 5, 0, 0)
                 self.check(AnomalyDataList(self.root / "a" / name), "flat", 5, 0, 0)
 
+    def test_a_normal_folder_beside_others_says_that_the_others_are_not(self):
+        # as downloaded: IQ-OTHNCCD, the brain tumor MRI set, OCT of Kermany; and names in other languages
+        for names in (
+            ("Bengin cases", "Normal cases"),
+            ("glioma", "notumor", "pituitary"),
+            ("NORMAL", "DRUSEN"),
+            ("Gesund", "Krank \u00e8"),
+            ("scans of Malignant cases",),
+        ):
+            with self.subTest(names=names):
+                shutil.rmtree(self.root)
+                for name in names:
+                    self.pictures(f"{name}", 5)
+                with self.assertRaisesRegex(ValueError, "can be taken for normal, it has folders named"):
+                    AnomalyDataList(self.root)
+        shutil.rmtree(self.root)
+        self.pictures("normal 1", 5)
+        self.pictures("normal 2", 5)
+        self.assertGreater(len(AnomalyDataList(self.root).training), 0)
+
     def test_every_other_folder_is_normal(self):
         self.pictures("a/b", 5)
         self.check(AnomalyDataList(self.root), "flat", 5, 0, 0)

@@ -272,6 +272,14 @@ class TestTables(StandardCase):
                     with self.subTest(name, syntax=syntax.name, element=list(elements)[-1]):
                         self.assert_shown(self.read(pixels, syntax=syntax, **elements)[:1], RISING)
 
+    def test_a_descriptor_of_more_bits_than_the_entries_use_is_told(self):
+        # C.11.2.1.1: the third value "specifies the number of bits for each entry in the LUT Data", so one is wrong
+        data = np.array([0, 51, 102, 255], "<u2").tobytes()
+        for elements in (palette([data] * 3, 16, 4), {"VOILUTSequence": [table(data, 0, 16, "OW")]}):
+            with self.subTest(element=list(elements)[-1]):
+                self.read(np.array([[0, 1, 2, 3]], np.uint8), **elements)
+                self.assertIn("16 bits by its descriptor contradicts its entries of 8", self.meta["display_note"])
+
     def test_inputs_beyond_a_table(self):
         # C.11.1.1: "All input values less than the first value mapped are also mapped to the first entry ... Input
         # values greater than or equal to number of entries + first value mapped are also mapped to the last entry"
@@ -354,7 +362,7 @@ class TestTables(StandardCase):
         # C.7.6.3.1.6: "Palette color values must always be scaled across the full range of available intensities."
         data = np.array([0, 255], "<u2").tobytes()
         values = self.read(np.array([[0, 1]], np.uint8), **palette([data] * 3, 16, 2))
-        self.assert_shown(values[:1], [[[0, 255 / 65535]]])
+        self.assert_shown(values[:1], [[[0, 255 / 65535]]], "contradicts its entries of 8")
 
     def test_a_supplemental_palette_is_said(self):
         self.assert_shown(self.read(PixelPresentation="COLOR"), RISING, "supplemental palette not applied")

@@ -15,8 +15,18 @@ import torch
 from monai.utils import set_determinism
 
 from bundle.engines import prepare_run, run_to_end
+from bundle.engines.run import settings_digest
 from bundle.functional import soft_topk
 from bundle.networks.blocks.pretrained import read_state_dict
+
+
+class TestSettingsDigest(unittest.TestCase):
+    def test_places_do_not_count_and_settings_do(self):
+        # a workflow that Python started is identified by what it was given, as a typed one is by its flags
+        given = {"top_fraction": 0.1, "reader#window": None}
+        same = settings_digest({**given, "output_dir": "elsewhere", "resume": True})
+        self.assertEqual(settings_digest(given), same)
+        self.assertNotEqual(settings_digest({**given, "reader#window": "first"}), same)
 
 
 class TestPrepareRun(unittest.TestCase):

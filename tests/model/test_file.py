@@ -14,6 +14,7 @@ from torch import nn
 
 from bundle.data.files import file_sha256
 from bundle.model import check_model, read_model, write_model
+from bundle.model.file import sealed
 from bundle.networks.nets import ADFA, AttentionLite0
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "model.schema.json").read_text())
@@ -97,6 +98,9 @@ class TestModelFile(unittest.TestCase):
             with self.subTest(message=message):
                 (self.folder / "model.json").write_text(whole)
                 self.change(**change)
+                if "calibration" in change or "weights" in change:  # as another program would write it
+                    content = json.loads((self.folder / "model.json").read_text())
+                    (self.folder / "model.json").write_text(json.dumps(sealed(content)))
                 with self.assertRaisesRegex(ValueError, message):
                     read_model(self.folder)
         for text in ("", "[]", "{", "[" * 10_000 + "]" * 10_000, " " * 5_000_000):
@@ -122,6 +126,22 @@ class TestModelFile(unittest.TestCase):
         (self.folder / "model.pt").unlink()
         with self.assertRaisesRegex(ValueError, "has no model.json"):
             read_model(self.folder)
+
+    def test_an_edit_is_noticed(self):
+        for change in (
+            {"settings": {**SETTINGS, "classes": ["b", "a"]}},
+            {"training_set": {}},
+            {"calibration": {"file": "calibration.json", "sha256": "0"}},
+            {"another": 1},
+        ):
+            self.write()
+            self.change(**change)
+            with self.assertRaisesRegex(ValueError, "was changed after it was written"):
+                read_model(self.folder)
+
+    def test_a_stray_calibration_is_none(self):
+        (self.folder / "calibration.json").write_text("{}")
+        self.assertEqual(read_model(self.folder).calibration, "")
 
     def test_settings_must_be_plain(self):
         for settings, message in (

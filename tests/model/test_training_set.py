@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from monai.data import MetaTensor
 
 from bundle.functional.typicality import cells_of, typical_distance
 from bundle.model import VerdictGated, check_one_kind, describe_training_set
+from bundle.model.recalibrate import _check_kind, _Seen
 from bundle.model.training_set import LEAST_LIMIT, distance_of, outside_reason
 
 META = {
@@ -89,6 +91,20 @@ class TestTrainingSet(unittest.TestCase):
             reasons[2], "features must be within 1.45 of the training images', got .*another kind of picture"
         )
         self.assertNotEqual(outside_reason(known, META, float("nan")), "")
+
+    def test_another_kind_of_picture_recalibrates_nothing(self):
+        generator = torch.Generator().manual_seed(0)
+        known = trained_on(item(), cells=torch.randn(40, 16, 8, generator=generator))
+        for shift, number in ((0.0, 0), (20.0, 6)):
+            cells = torch.randn(10, 16, 8, generator=generator)
+            cells[:6] += shift
+            seen = _Seen(items=[item()] * 10, cells=list(cells))
+            with self.subTest(shift=shift):
+                if not number:
+                    _check_kind(known, seen, Path("films"))
+                    continue
+                with self.assertRaisesRegex(ValueError, f"{number} of 10 images of 'films' are another kind"):
+                    _check_kind(known, seen, Path("films"))
 
     def test_the_quartile_of_the_cells_by_hand(self):
         cells = torch.arange(16.0)[None, :, None].expand(1, 16, 2)  # cell i is i deviations off in both channels

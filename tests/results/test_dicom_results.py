@@ -416,6 +416,12 @@ KINDS = {
         "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "PixelSpacing": None,
     },
+    "a place without a thickness": {
+        "FrameOfReferenceUID": "1.2.3.4",
+        "ImagePositionPatient": [0, 0, 0],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelSpacing": [1, 1],
+    },
     "lossy with an empty ratio": {"LossyImageCompression": "01", "LossyImageCompressionRatio": ""},
     "lossy without a ratio": {"LossyImageCompression": "01"},
 }

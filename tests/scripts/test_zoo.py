@@ -16,6 +16,7 @@ import yaml
 from monai.bundle import download_large_files
 
 from bundle.data.files import file_sha256
+from bundle.model.file import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("adfa_anomaly_detection", "msa_xray_localization", "sna_xray_classification")
@@ -76,7 +77,7 @@ class TestZoo(unittest.TestCase):
         torch.save({key: value + 0.5 for key, value in state.items()}, trained)
         content = json.loads((self.root / name / "models" / "model.json").read_text())
         content["weights"]["sha256"] = file_sha256(trained)
-        (source / name / "model.json").write_text(json.dumps(content))
+        (source / name / "model.json").write_text(json.dumps(sealed(content)))
         done = run("build_zoo.py", "--output_dir", out, "--bundles", name, "--weights", source, "--large_files_url",
                    out.as_uri())  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
