@@ -99,7 +99,7 @@ def promised_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> fl
     if math.isinf(threshold):
         n = calibration.numel()
         raise ValueError(
-            f"false_alarm_rate must be at least {1 / (n + 1):.3g}, the least that {n} normals can promise, "
+            f"false_alarm_rate must be at least {math.ceil(1e4 / (n + 1)) / 1e4:g}, the least that {n} normals can promise, "
             f"got {false_alarm_rate:g}."
         )
     return threshold
