@@ -62,7 +62,7 @@ class TestConformalThreshold(unittest.TestCase):
 
     def test_a_wished_rate_is_promised_or_refused(self):
         self.assertEqual(promised_threshold(torch.arange(9.0), 0.1), 8.0)
-        with self.assertRaisesRegex(ValueError, "at least 0.111, the least that 8 normals can promise, got 0.1"):
+        with self.assertRaisesRegex(ValueError, "at least 0.1112, the least that 8 normals can promise, got 0.1"):
             promised_threshold(torch.arange(8.0), 0.1)
 
     def test_rejects_bad_arguments(self):
