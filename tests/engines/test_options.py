@@ -115,7 +115,7 @@ def test_what_is_a_boolean_in_the_configuration_is_one_in_words(key):
         ("false_alarm_rate", ["0", "1", "5"], r"a number in \(0, 1\)"),
         ("top_fraction", ["1.1", "-1"], r"a number in \[0, 1\]"),
         ("label_smoothing", ["1"], r"a number in \[0, 1\)"),
-        ("sensitivity", ["0", "95"], r"a number in \(0, 1\] or null"),
+        ("sensitivity", ["0", "95"], r"a number in \(0, 1\) or null"),
         ("box_thresholds", ["0.5,2", "x", "[]"], "a list of"),
         ("image_size", ["0", "224,224,224", "abc", "-3x4", "1.5"], "height and width in pixels"),
         ("std", ["0,1,1"], "a list of which each is a number above 0"),
