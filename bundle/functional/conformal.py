@@ -98,8 +98,9 @@ def promised_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> fl
     threshold = conformal_threshold(calibration, false_alarm_rate)
     if math.isinf(threshold):
         n = calibration.numel()
+        least = math.ceil(1e4 / (n + 1)) / 1e4  # rounded up, so that it can be given
         raise ValueError(
-            f"false_alarm_rate must be at least {math.ceil(1e4 / (n + 1)) / 1e4:g}, the least that {n} normals can promise, "
+            f"false_alarm_rate must be at least {least:g}, the least that {n} normals can promise, "
             f"got {false_alarm_rate:g}."
         )
     return threshold

@@ -120,6 +120,14 @@ class TestOneFilter(unittest.TestCase):
         self.assertNotIn("dicom/000001.png", self.names())
         self.assertIn("dicom/film.png", self.names())
 
+    def test_the_state_of_a_run_that_has_just_begun_is_left_out(self):
+        self.picture("a.png")
+        before = len(find_images(self.folder)[1])
+        (self.folder / "unfinished").mkdir()
+        for name in ("records", "pictures", "failures"):
+            (self.folder / "unfinished" / f"{name}.jsonl").touch()
+        self.assertEqual(len(find_images(self.folder)[1]), before)
+
     def test_pointers_say_what_fetches_the_file(self):
         (self.folder / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
         (self.folder / "b.png").write_text("/annex/objects/SHA256E-s9--0.png\n")
