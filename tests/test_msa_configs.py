@@ -17,6 +17,7 @@ from PIL import Image
 
 from bundle.data import read_classifier_calibration
 from bundle.data.files import file_sha256
+from bundle.model.file import sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
@@ -105,11 +106,11 @@ class TestMSAConfigs(unittest.TestCase):
             self.assertEqual((int(row["boxes"]) > 0, row["abnormal"]), (present, str(int(present))))
         (models / "mining" / "calibration.json").unlink()
         model = models / "mining" / "model.json"
-        model.write_text(json.dumps({**json.loads(model.read_text()), "calibration": None}))
+        model.write_text(json.dumps(sealed({**json.loads(model.read_text()), "calibration": None})))
         out = self.root / "uncalibrated"
         done = run_bundle("inference", *trained, "--input", str(self.root / "1.png"), "--output_dir", str(out))
         self.succeed(done)
-        self.assertIn("no calibration 'calibration.json'", done.stdout + done.stderr)
+        self.assertIn("no calibration: probabilities are raw", done.stdout + done.stderr)
         (row,) = csv.DictReader((out / "predictions.csv").open())
         self.assertEqual((row["boxes"], row["abnormal"]), ("0", ""))
         self.assertGreater(float(row["probability_Mass"]), 0)
