@@ -180,7 +180,7 @@ ADFA = {
     "map stride 4, narrow": Setting({"map_stride": 4, "descriptor_channels": 12, "refit": False}),
     "no whitening": Setting({"whiten": False, "refit": False, "center_mode": "ema"}),
     "no refit": Setting({"refit": False, "within_positions": False, "attention_weight": 0, "k": 1}),
-    "no images made abnormal": Setting({"made_abnormal_share": 0, "center_mode": "once", "top_fraction": 0}),
+    "no synthetic anomalies": Setting({"made_abnormal_share": 0, "center_mode": "once", "top_fraction": 0}),
     "loss of the paper": Setting({"loss": {"_target_": "bundle.losses.MeanDistanceLoss"}, "smoothing": 0}),
     "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
     "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),

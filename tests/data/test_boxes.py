@@ -24,6 +24,7 @@ from bundle.data.boxes import (
 from bundle.data.chestxray14 import chestxray14_table
 
 HEAD = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+# the official files are data and not part of the repository; what they hold is tested on files made here too
 ANNOTATIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations"
 
 
