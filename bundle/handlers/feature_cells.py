@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.networks.utils import eval_mode
 from torch import nn
 
 from bundle.functional.typicality import cells_of
@@ -65,7 +64,6 @@ class FeatureCells:
             output["feature_cells"] = self._cells
 
 
-@torch.no_grad()
 def feature_cells(network: nn.Module, images: torch.Tensor) -> torch.Tensor | None:
     """
     Return the cells of images, ``(B, 16, C)``, or ``None`` for a network that names no layer, or small images.
@@ -79,23 +77,13 @@ def feature_cells(network: nn.Module, images: torch.Tensor) -> torch.Tensor | No
         return None
     found: list[torch.Tensor | None] = []
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with _evaluating(network):
+    with eval_mode(network):  # without gradients
         hook = layer.register_forward_hook(lambda module, inputs, output: found.append(_cells(output)))
         try:
             network(torch.as_tensor(images).to(device))
         finally:
             hook.remove()
     return found[0]
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def _layer(network: nn.Module) -> nn.Module | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from bundle.model.file import ModelFile, _described, plain
+from bundle.model.file import ModelFile, described, plain
 
 __all__ = ["check_model"]
 
@@ -52,9 +52,9 @@ def check_model(
         for key, value in settings.items()
         if key in model.settings and plain(value, key) != model.settings[key]
     }
-    described = _described(network)
-    if described["arguments"] is not None and described != model.content["network"]:
-        different |= {"network_def": _differing(described, model.content["network"])}
+    own = described(network)
+    if own["arguments"] is not None and own != model.content["network"]:
+        different |= {"network_def": _differing(own, model.content["network"])}
     if weights_sha256 is not None and weights_sha256 != model.weights_sha256:
         different["ckpt_path"] = (weights_sha256[:12], model.weights_sha256[:12])
         if not override:

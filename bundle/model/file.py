@@ -164,7 +164,7 @@ def write_model(
         "family": family,
         "weights": _bound(Path(weights), folder),
         "calibration": _bound(Path(calibration), folder) if calibration and Path(calibration).is_file() else None,
-        "network": _described(network),
+        "network": described(network),
         "settings": plain(settings, "settings"),
         "changeable": plain(changeable or {}, "changeable"),
         "training_set": plain(training_set, "training_set"),
@@ -364,7 +364,7 @@ def _check_bound(model: Path, part: str, entry: Any) -> None:
         )
 
 
-def _described(network: nn.Module) -> dict[str, Any]:
+def described(network: nn.Module) -> dict[str, Any]:
     """Return the class and the arguments of a network; a network of one's own is only named."""
     kind, arguments = type(network), getattr(network, "arguments", None)
     if not kind.__module__.startswith("bundle.networks.nets.") or arguments is None:

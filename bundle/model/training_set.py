@@ -16,6 +16,7 @@ from bundle.data.dicom_pixels import CONTRADICTION
 from bundle.data.kinds import modality_family
 from bundle.data.readers import split_frame
 from bundle.functional.typicality import cell_means, cross_fitted_distances, typical_distance
+from bundle.handlers.feature_cells import feature_cells
 
 __all__ = ["check_one_kind", "describe_training_set", "outside_reason"]
 
@@ -168,8 +169,6 @@ def gathered_cells(network: nn.Module, batches: Iterable[Mapping[str, Any]]) -> 
         network: with a ``feature_layer``, on its device.
         batches: with an ``image`` ``(B, 3, H, W)``.
     """
-    from bundle.handlers.feature_cells import feature_cells  # handlers load all of MONAI
-
     found = [cells.cpu() for batch in batches if (cells := feature_cells(network, batch["image"])) is not None]
     return torch.cat(found) if found else None
 
@@ -198,6 +197,17 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def typical_features(training_set: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """
+    Return mean and deviation of the training images' features, ``(16, C)`` each; ``None`` where the file has none.
+
+    Args:
+        training_set: from :py:func:`describe_training_set`.
+    """
+    features = training_set["features"]
+    return None if features is None else (torch.tensor(features["mean"]), torch.tensor(features["deviation"]))
+
+
 def distance_of(training_set: Mapping[str, Any], cells: torch.Tensor) -> torch.Tensor | None:
     """
     Return the distance of images from the training images' typical features, ``(B,)``.
@@ -206,8 +216,5 @@ def distance_of(training_set: Mapping[str, Any], cells: torch.Tensor) -> torch.T
         training_set: from :py:func:`describe_training_set`.
         cells: of the images, ``(B, 16, C)``.
     """
-    features = training_set["features"]
-    if features is None:
-        return None
-    mean, deviation = (torch.tensor(features[name], dtype=cells.dtype) for name in ("mean", "deviation"))
-    return typical_distance(cells, mean, deviation)
+    typical = typical_features(training_set)
+    return None if typical is None else typical_distance(cells, *typical)

@@ -11,7 +11,8 @@ import torch
 from monai.transforms import Transform
 from monai.utils import CommonKeys
 
-from bundle.model.training_set import blank_reason, distance_of, outside_reason
+from bundle.functional.typicality import typical_distance
+from bundle.model.training_set import blank_reason, outside_reason, typical_features
 
 __all__ = ["VerdictGated"]
 
@@ -30,6 +31,7 @@ class VerdictGated(Transform):
 
     def __init__(self, training_set: Mapping[str, Any] | None = None) -> None:
         self.training_set = training_set
+        self.typical = None if training_set is None else typical_features(training_set)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item; ``feature_cells``, where a handler added them, are taken out."""
@@ -38,8 +40,10 @@ class VerdictGated(Transform):
         if self.training_set is None:
             reason = blank_reason(meta)
         else:
-            distance = None if cells is None else distance_of(self.training_set, torch.as_tensor(cells)[None].cpu())
-            reason = outside_reason(self.training_set, meta, None if distance is None else float(distance))
+            distance = None
+            if cells is not None and self.typical is not None:
+                distance = float(typical_distance(torch.as_tensor(cells)[None].cpu(), *self.typical))
+            reason = outside_reason(self.training_set, meta, distance)
         if reason:
             item["not_assessed"] = reason
             item["abnormal"] = item["p_value"] = None
