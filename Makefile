@@ -38,7 +38,7 @@ test-long: $(STAMP)
 	$(RUN) -m pytest -m long
 
 check-docs: $(STAMP)
-	$(RUN) scripts/check_docs.py $(if $(PAGES),--pages $(PAGES))
+	$(RUN) scripts/checks/check_docs.py $(if $(PAGES),--pages $(PAGES))
 
 department: $(STAMP)
 	$(RUN) -m pytest -m servers tests/service --log-cli-level=INFO

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import :py:func:`bundle.model.load_model` only when it is asked for, since it loads torch and MONAI."""
     if name == "load_model":
-        from bundle.model import load_model
+        from bundle.model.predict import load_model
 
         return load_model
     raise AttributeError(f"module 'bundle' has no attribute '{name}'")

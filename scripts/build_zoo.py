@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the bundles get the package of this repository, whatever else is installed
 
 from bundle import __version__  # noqa: E402
-from bundle.data.files import file_sha256  # noqa: E402
+from bundle.files import file_sha256  # noqa: E402
 from bundle.model import ModelFile, read_model, save_start  # noqa: E402
 
 PAGES = (

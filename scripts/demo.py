@@ -30,7 +30,7 @@ def run_workflow(task: str, **settings: Any) -> None:
 
 def check_has_test_images(data: Path) -> None:
     """End with one line, before minutes of training, where nothing could be evaluated."""
-    from bundle.data import AnomalyDataList
+    from bundle.lists import AnomalyDataList
 
     try:
         test = AnomalyDataList(data).test
@@ -48,7 +48,7 @@ def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: i
     notes = ["A short demonstration: small images, few epochs."]
     data = dataset_dir or output_dir / "phantoms"
     if dataset_dir is None:
-        from bundle.data.phantoms import write_phantoms
+        from bundle.synthetic.phantoms import write_phantoms
 
         print("making synthetic radiographs and ultrasound images ...", flush=True)
         write_phantoms(data)

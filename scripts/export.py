@@ -25,7 +25,7 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle.data import find_images  # noqa: E402
+from bundle.lists import find_images  # noqa: E402
 from bundle.model import Model, load_model  # noqa: E402
 from bundle.networks.exported import EXPORT_FORMATS, ExportedNetwork, can_export, export_network  # noqa: E402
 

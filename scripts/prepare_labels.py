@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bundle.data.boxes import mining_table, read_chestxray14_boxes
-from bundle.data.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
-from bundle.data.image_folders import class_folders_of, collection_rows, folder_classes
-from bundle.data.label_table import write_label_table
-from bundle.data.layouts import LAYOUTS, Collection, find_layout
-from bundle.data.splits import cross_validation_splits
-from bundle.data.vindr import vindr_classes, vindr_folder, vindr_table
+from bundle.lists.boxes import mining_table, read_chestxray14_boxes
+from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
+from bundle.lists.known_sets.image_folders import class_folders_of, collection_rows, folder_classes
+from bundle.lists.known_sets.layouts import LAYOUTS, Collection, find_layout
+from bundle.lists.known_sets.vindr import vindr_classes, vindr_folder, vindr_table
+from bundle.lists.splits import cross_validation_splits
+from bundle.lists.table import write_label_table
 
 KNOWN = ("brainmri", "busi", "chestxray14", "covid19", "covidx", "kermany", "sipakmed", "vindr")
 OWN = {"chestxray14": ("train",) * 6 + ("val", "test"), "vindr": ("train",) * 7 + ("val",) + ("test",) * 2}

@@ -30,9 +30,9 @@ from monai.bundle import ConfigParser
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle.data import find_images  # noqa: E402
-from bundle.data.files import atomic_path  # noqa: E402
-from bundle.engines import BundleWorkflow, typed_value  # noqa: E402
+from bundle.command import BundleWorkflow, typed_value  # noqa: E402
+from bundle.files import atomic_path  # noqa: E402
+from bundle.lists import find_images  # noqa: E402
 
 BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "score"))]
 SCHEMA = pa.schema(

@@ -24,8 +24,8 @@ PHASES = ("backbone", "head", "end_to_end", "mining")
 
 def overrides_of(arguments: list[str], phase: str) -> dict[str, Any]:
     """Return the configuration keys among the arguments that hold for a phase, as a command line means them."""
-    from bundle.engines import typed_value
-    from bundle.engines.options import PATHS
+    from bundle.command import typed_value
+    from bundle.command.options import PATHS
 
     words: list[str] = []
     for argument in arguments:
@@ -51,7 +51,7 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     import monai.bundle  # only now: --help needs no PyTorch
 
-    from bundle.engines.run import errors_as_one_line
+    from bundle.command.run import errors_as_one_line
 
     errors_as_one_line()
     overrides = {phase: overrides_of(rest, phase) for phase in PHASES}  # what is wrong is told before the first phase

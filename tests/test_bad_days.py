@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.data.files import CannotWriteError, atomic_path
-from bundle.engines import prepare_run
+from bundle.command import prepare_run
+from bundle.files import CannotWriteError, atomic_path
 from bundle.results import Progress, ResultsWriter
 from tests.workflows import START, run_workflow, workflow_of, write_start
 

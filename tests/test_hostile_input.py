@@ -23,10 +23,11 @@ import torch
 from monai.transforms import LoadImaged
 from PIL import Image
 
-from bundle.data import AnomalyDataList, RadiologyReader, find_images, load_label_table
-from bundle.handlers import TrainingCheckpoint
-from bundle.networks.blocks import load_pretrained
+from bundle.lists import AnomalyDataList, find_images, load_label_table
+from bundle.networks import load_pretrained
+from bundle.reading import RadiologyReader
 from bundle.results import ImageResult, ResultsWriter
+from bundle.training import TrainingCheckpoint
 from tests.synthetic_dicom import save_dicom
 
 FORMULA = "=HYPERLINK(CONCATENATE(A1))"
@@ -239,7 +240,7 @@ class TestArchives(_Folder):
         self.assertEqual(sorted(p.name for p in self.root.rglob("*.png")), ["any.png"])
 
     def test_the_check_of_a_zoo_bundle_unpacks_within_its_folder(self):
-        # scripts/check_zoo.py is the one place that unpacks; zipfile drops what leads out of the folder
+        # scripts/checks/check_zoo.py is the one place that unpacks; zipfile drops what leads out of the folder
         with zipfile.ZipFile(self.archive()) as stream:
             stream.extractall(self.inside / "unpacked")
         self.assertFalse((self.inside / "escaped.png").exists() or (self.outside / "escaped.png").exists())

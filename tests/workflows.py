@@ -17,7 +17,7 @@ import monai.bundle
 import yaml
 from torch import nn
 
-from bundle.engines import BundleWorkflow
+from bundle.command import BundleWorkflow
 from bundle.model import save_start
 
 ROOT = Path(__file__).resolve().parents[1]

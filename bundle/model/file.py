@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 import bundle
 from bundle import __version__
-from bundle.data.files import atomic_path, file_sha256
+from bundle.files import atomic_path, file_sha256
 
 __all__ = ["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "rewrite_model", "write_model"]
 
@@ -25,6 +26,7 @@ FORMAT = "attention-imaging model"
 FORMAT_VERSION = 1
 NOTICE = "Research use only. Not for diagnosis."
 FAMILIES = ("adfa", "sna", "msa")
+_PACKAGES = {"adfa": "bundle.anomaly", "sna": "bundle.classification", "msa": "bundle.localization"}
 _LARGEST = 4 * 2**20  # bytes; a real one has less than 100 kB
 _STARTS = ("backbone_weights", "pretrained", "weights")  # arguments that name where training started: of no use later
 _PARTS: dict[str, type | tuple[type, ...]] = {
@@ -112,17 +114,16 @@ class ModelFile:
         Raises:
             ValueError: When its class is none of this package's, or refuses its arguments.
         """
-        from bundle.networks import nets
-
         name, arguments = self.content["network"]["name"], self.content["network"]["arguments"]
-        names = ", ".join(sorted(nets.__all__))
-        if name not in nets.__all__ or arguments is None:
+        family = import_module(_PACKAGES[self.family])
+        names = ", ".join(family.NETWORKS)
+        if name not in family.NETWORKS or arguments is None:
             raise ValueError(
                 f"'{self.folder / MODEL_FILE}': network must be one of {names}, got '{name}'; "
                 "a network of one's own is given as network_def, in a layer after the others."
             )
         try:
-            return getattr(nets, name)(**arguments)
+            return getattr(family, name)(**arguments)
         except TypeError as error:
             raise ValueError(f"'{self.folder / MODEL_FILE}': network '{name}': {error}.") from None
 
@@ -367,7 +368,7 @@ def _check_bound(model: Path, part: str, entry: Any) -> None:
 def described(network: nn.Module) -> dict[str, Any]:
     """Return the class and the arguments of a network; a network of one's own is only named."""
     kind, arguments = type(network), getattr(network, "arguments", None)
-    if not kind.__module__.startswith("bundle.networks.nets.") or arguments is None:
+    if not kind.__module__.startswith(tuple(f"{package}." for package in _PACKAGES.values())) or arguments is None:
         return {"name": f"{kind.__module__}.{kind.__qualname__}", "arguments": None}
     kept = {name: None if name in _STARTS else value for name, value in arguments.items()}
     return {"name": kind.__name__, "arguments": plain(kept, "network")}

@@ -22,13 +22,14 @@ from monai.utils import convert_to_tensor
 from torch import nn
 
 import bundle
-from bundle.data import ReadableDataLoader, find_images
-from bundle.data.readers import planar_affine
-from bundle.engines.options import plain
-from bundle.handlers import HandlerGroup
-from bundle.handlers.results import image_result
+from bundle.command.options import plain
+from bundle.lists.find import find_images
 from bundle.model.file import ModelFile, read_model
+from bundle.reading.datasets import ReadableDataLoader
+from bundle.reading.reader import planar_affine
+from bundle.results.handler import image_result
 from bundle.results.records import ImageResult
+from bundle.training.handler_group import HandlerGroup
 
 __all__ = ["Model", "Predictions", "load_model"]
 

@@ -19,18 +19,19 @@ import numpy as np
 import torch
 from monai.utils import CommonKeys, convert_to_tensor
 
-from bundle.data import find_images, load_label_table, write_calibration, write_classifier_calibration
-from bundle.data.calibration import heat_of_normal, with_false_alarm_rate
-from bundle.data.files import atomic_path
-from bundle.data.layouts import not_normal_folders
-from bundle.data.near_copies import near_copies
-from bundle.data.patients import items_digest
-from bundle.data.readers import split_frame
-from bundle.functional.erasure import erased_logits
-from bundle.functional.rules import number_in
-from bundle.handlers.feature_cells import FeatureCells
-from bundle.metrics.calibration import fit_temperature
-from bundle.metrics.operating_points import roc_points, thresholds_of, with_operating_points
+from bundle.anomaly.calibration import heat_of_normal, with_false_alarm_rate, write_calibration
+from bundle.classification.calibration import write_classifier_calibration
+from bundle.classification.operating_points import roc_points, thresholds_of, with_operating_points
+from bundle.classification.scoring import findings_of
+from bundle.classification.temperature import fit_temperature
+from bundle.files import atomic_path
+from bundle.lists.find import find_images
+from bundle.lists.known_sets.layouts import not_normal_folders
+from bundle.lists.near_copies import near_copies
+from bundle.lists.patients import items_digest
+from bundle.lists.table import load_label_table
+from bundle.localization.erasure import erased_logits
+from bundle.model.feature_cells import FeatureCells
 from bundle.model.file import rewrite_model
 from bundle.model.predict import Model
 from bundle.model.training_set import (
@@ -39,7 +40,8 @@ from bundle.model.training_set import (
     describe_training_set,
     distance_of,
 )
-from bundle.transforms.class_scores import findings_of
+from bundle.reading.reader import split_frame
+from bundle.rules import number_in
 
 __all__ = ["Recalibrated", "at_operating_point", "class_calibration", "normals_needed", "recalibrate"]
 
@@ -98,7 +100,7 @@ def recalibrate(
         output_dir: of the new folder; it must not exist, or be empty.
         images: folder of normal images (ADFA), or of labelled ones (the other families). None may have been trained on.
             Near copies count once; of a file of several normal frames, the middle one counts.
-        labels_csv: labels of ``images``, see :py:func:`bundle.data.load_label_table`; rows of the split ``train`` are
+        labels_csv: labels of ``images``, see :py:func:`bundle.lists.load_label_table`; rows of the split ``train`` are
             left out. For the other families only.
         false_alarm_rate: of ADFA, in (0, 1); ``None`` keeps that of the old calibration, or takes 0.1.
         sensitivity: that the operating point of each finding is to promise, in (0, 1); for the other families.
@@ -155,8 +157,8 @@ def at_operating_point(
     Return a calibration at another operating point, from the scores or the curves that it keeps.
 
     Args:
-        calibration: what :py:func:`bundle.data.read_calibration` or
-            :py:func:`bundle.data.read_classifier_calibration` returned.
+        calibration: what :py:func:`bundle.anomaly.read_calibration` or
+            :py:func:`bundle.classification.read_classifier_calibration` returned.
         false_alarm_rate: of ADFA, in (0, 1).
         sensitivity: of each finding, in (0, 1).
         specificity: the same; one of them.

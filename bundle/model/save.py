@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from bundle.data.patients import items_digest
+from bundle.lists.patients import items_digest
 from bundle.model.file import write_model
 from bundle.model.training_set import describe_training_set, gathered_cells
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from bundle.data.dicom_pixels import CONTRADICTION
-from bundle.data.kinds import modality_family
-from bundle.data.readers import split_frame
-from bundle.functional.typicality import cell_means, cross_fitted_distances, typical_distance
-from bundle.handlers.feature_cells import feature_cells
+from bundle.model.feature_cells import feature_cells
+from bundle.model.typicality import cell_means, cross_fitted_distances, typical_distance
+from bundle.reading.dicom.pixels import CONTRADICTION
+from bundle.reading.kinds import modality_family
+from bundle.reading.reader import split_frame
 
 __all__ = ["check_one_kind", "describe_training_set", "outside_reason"]
 
@@ -39,9 +39,9 @@ def describe_training_set(
 
     Args:
         items: preprocessed, with an ``image`` that still has its metadata.
-        digest: of the files, see :py:func:`bundle.data.items_digest`.
+        digest: of the files, see :py:func:`bundle.lists.patients.items_digest`.
         features: cells of images that the weights were not fitted to, ``(N, 16, C)``, see
-            :py:func:`bundle.functional.typicality.cell_means`; fewer than ten are not used.
+            :py:func:`bundle.model.typicality.cell_means`; fewer than ten are not used.
         mixed: more than one kind was allowed.
 
     Returns:
@@ -115,7 +115,7 @@ def outside_reason(training_set: Mapping[str, Any], meta: Mapping[str, Any], dis
     Args:
         training_set: from :py:func:`describe_training_set`.
         meta: of the image.
-        distance: of its features, see :py:func:`bundle.functional.typicality.typical_distance`; ``None`` where the
+        distance: of its features, see :py:func:`bundle.model.typicality.typical_distance`; ``None`` where the
             network gives none.
 
     Returns:

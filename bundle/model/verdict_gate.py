@@ -11,8 +11,8 @@ import torch
 from monai.transforms import Transform
 from monai.utils import CommonKeys
 
-from bundle.functional.typicality import typical_distance
 from bundle.model.training_set import blank_reason, outside_reason, typical_features
+from bundle.model.typicality import typical_distance
 
 __all__ = ["VerdictGated"]
 

@@ -1,3 +1,13 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Networks and the blocks they are made of."""
+"""What the families build on: backbones, their weights, and exported files."""
+
+from bundle.lazy import public
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    backbone=["FeatureBackbone"],
+    efficientnet_lite=["EfficientNetLite0"],
+    exported=["network_to_run", "weights_sha256"],
+    pretrained=["load_pretrained"],
+)

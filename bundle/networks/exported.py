@@ -19,7 +19,7 @@ from monai.utils import convert_to_tensor, optional_import
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from bundle.data.files import atomic_path, file_sha256
+from bundle.files import atomic_path, file_sha256
 
 __all__ = ["EXPORT_FORMATS", "ExportedNetwork", "can_export", "export_network", "network_to_run", "weights_sha256"]
 

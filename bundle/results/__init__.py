@@ -1,9 +1,13 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What leaves: tables, heatmaps, DICOM objects and the HTML report."""
+"""What leaves: tables, overlays, DICOM objects and the report."""
 
-from bundle.results.progress import Progress
-from bundle.results.records import NOTICE, Algorithm, Box, ImageResult, NotWrittenError
-from bundle.results.writer import FORMATS, ResultsWriter
+from bundle.lazy import public
 
-__all__ = ["FORMATS", "NOTICE", "Algorithm", "Box", "ImageResult", "NotWrittenError", "Progress", "ResultsWriter"]
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    handler=["CalibrationWriter", "ResultsHandler"],
+    progress=["Progress"],
+    records=["Algorithm", "Box", "ImageResult", "NOTICE", "NotWrittenError"],
+    writer=["FORMATS", "ResultsWriter"],
+)

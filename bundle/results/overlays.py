@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bundle.data.files import atomic_path
+from bundle.files import atomic_path
 from bundle.results.records import Box, ImageResult, NotWrittenError
 
 __all__ = [

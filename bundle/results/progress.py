@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.files import atomic_path, writing
+from bundle.files import atomic_path, writing
 from bundle.results.spool import Spool
 
 __all__ = ["Progress"]
@@ -37,7 +37,7 @@ class Progress:
             which nothing can be resumed from.
         resume: continue from ``folder`` where it holds a run.
         settings: what must be as it was for a run to be continued, in words and numbers by name.
-        written: more of them, see :py:func:`bundle.engines.written_settings`.
+        written: more of them, see :py:func:`bundle.command.written_settings`.
         secret: key of the pseudonyms; ``None`` draws one, which a resumed run takes over.
 
     Attributes:

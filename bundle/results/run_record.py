@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import __version__
-from bundle.data.files import atomic_path
+from bundle.files import atomic_path
 
 __all__ = ["WRITTEN_BY", "RunIdentity", "begin_run", "settings_digest"]
 

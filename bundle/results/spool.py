@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bundle.data.files import writing
+from bundle.files import writing
 
 __all__ = ["Spool"]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.files import atomic_path
-from bundle.results.files import plain_text, relative_source
+from bundle.files import atomic_path
+from bundle.results.names import plain_text, relative_source
 from bundle.results.records import NOTICE, Algorithm, ImageResult
 
 __all__ = [

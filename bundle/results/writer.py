@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bundle.data.files import CannotWriteError
-from bundle.data.readers import file_format
-from bundle.results.files import plain_text, relative_source, safe_name
+from bundle.files import CannotWriteError
+from bundle.reading.reader import file_format
+from bundle.results.names import plain_text, relative_source, safe_name
+from bundle.results.nifti import write_nifti
 from bundle.results.overlays import check_heat_range, write_overlay
 from bundle.results.progress import Progress
 from bundle.results.records import VERDICTS, Algorithm, ImageResult, NotWrittenError, not_finite
-from bundle.results.report import ReportFacts, pictures_of, render_report
+from bundle.results.report.page import ReportFacts, pictures_of, render_report
 from bundle.results.run_record import begin_run
 from bundle.results.tables import (
     record_of,
@@ -30,7 +31,6 @@ from bundle.results.tables import (
     write_predictions_json,
     write_scores,
 )
-from bundle.results.volumes import write_nifti
 
 __all__ = ["FORMATS", "ResultsWriter"]
 
@@ -57,7 +57,7 @@ class ResultsWriter:
         formats: some of ``csv``, ``json``, ``nifti``, ``overlay``, ``report``, ``sr``, ``seg`` (mask and heat), ``sc``.
         title: of the report.
         algorithm: what made the results, or the arguments of :py:class:`Algorithm`.
-        calibration: of an anomaly detector, see :py:func:`bundle.data.read_calibration`; gives ``threshold``,
+        calibration: of an anomaly detector, see :py:func:`bundle.anomaly.read_calibration`; gives ``threshold``,
             ``heat_range`` and the weights' SHA-256 where they are not given.
         threshold: score from which an image is called abnormal.
         heat_range: values shown as no heat and as full heat, for all images; 0 to 1 if nothing says otherwise.
@@ -193,7 +193,7 @@ class ResultsWriter:
         Write the tables and the report; a second call does nothing.
 
         Args:
-            metrics: figures of an evaluation, see :py:class:`bundle.results.report.ReportFacts`.
+            metrics: figures of an evaluation, see :py:class:`bundle.results.report.page.ReportFacts`.
             threshold: score from which an image is called abnormal, if it was not known before.
             figures: further pictures for the report as title and SVG or PNG bytes.
         """
@@ -262,10 +262,10 @@ class ResultsWriter:
 
     def _dicom_jobs(self, result: ImageResult, name: str, wanted: set[str]) -> list[tuple]:
         # a second that a run without DICOM results need not wait
-        from bundle.results.dicom_sc import write_sc
-        from bundle.results.dicom_seg import write_binary_seg, write_heat_seg
-        from bundle.results.dicom_source import load_source
-        from bundle.results.dicom_sr import write_sr
+        from bundle.results.dicom.sc import write_sc
+        from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
+        from bundle.results.dicom.source import load_source
+        from bundle.results.dicom.sr import write_sr
 
         found: list = []
         if not self._guarded(

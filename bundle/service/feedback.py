@@ -15,10 +15,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bundle.data.dicom_files import open_dicom, pseudonym
-from bundle.data.files import atomic_path
-from bundle.data.label_table import write_label_table
-from bundle.data.limits import Limits
+from bundle.files import atomic_path
+from bundle.lists.table import write_label_table
+from bundle.reading.dicom.header import open_dicom, pseudonym
+from bundle.reading.limits import Limits
 
 __all__ = ["ABNORMAL", "Feedback", "finding_names", "told_boxes", "told_findings"]
 
@@ -85,10 +85,10 @@ class Feedback:
     A folder with every statement (``feedback.sqlite``), the images they are about, and the tables for training.
 
     The last statement on an image and a model counts. For each model without classes there is ``<model>.csv``, which
-    :py:class:`bundle.data.AnomalyDataList` reads; for each with classes ``<model>.csv``, which
-    :py:func:`bundle.data.load_label_table` reads with this folder as ``image_dir``, and ``<model>_boxes.json``, which
-    :py:func:`bundle.data.boxes.read_coco_boxes` reads. All rows are for training: images that readers chose to speak of
-    are no sample to judge a model on.
+    :py:class:`bundle.lists.AnomalyDataList` reads; for each with classes ``<model>.csv``, which
+    :py:func:`bundle.lists.load_label_table` reads with this folder as ``image_dir``, and ``<model>_boxes.json``, which
+    :py:func:`bundle.lists.boxes.read_coco_boxes` reads. All rows are for training: images that readers chose to speak
+    of are no sample to judge a model on.
 
     Args:
         folder: made if missing, readable by its owner alone.

@@ -11,11 +11,11 @@ import re
 import shutil
 from pathlib import Path
 
-from bundle.data.dicom_files import open_dicom
-from bundle.data.errors import SkippedFileError, UnreadableImageError
-from bundle.data.limits import Limits
-from bundle.data.readers import one_line_errors
-from bundle.results.dicom_source import MANUFACTURER, NOT_FOR_DIAGNOSIS
+from bundle.reading.dicom.header import open_dicom
+from bundle.reading.errors import SkippedFileError, UnreadableImageError
+from bundle.reading.limits import Limits
+from bundle.reading.reader import one_line_errors
+from bundle.results.dicom.source import MANUFACTURER, NOT_FOR_DIAGNOSIS
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
 

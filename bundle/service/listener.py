@@ -19,7 +19,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from bundle.data.dicom_decoders import DECODERS
+from bundle.reading.dicom.decoders import DECODERS
 from bundle.service.intake import IMAGE_CLASSES, Intake, NoRoomError, RefusedError
 from bundle.service.settings import Settings, Tls
 

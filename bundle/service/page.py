@@ -20,10 +20,10 @@ from jinja2 import StrictUndefined
 from waitress import create_server
 from werkzeug.wrappers import Response as AnyResponse
 
-from bundle.data.readers import RadiologyReader
+from bundle.reading.reader import RadiologyReader
 from bundle.results.overlays import image_layer
 from bundle.results.records import NOTICE, sentences
-from bundle.results.report import TEMPLATES
+from bundle.results.report.page import TEMPLATES
 from bundle.service.feedback import Feedback, finding_names, says_something, told_boxes, told_findings
 from bundle.service.job_queue import STATES, JobQueue
 from bundle.service.settings import LOOPBACK, Page, Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 import pydicom
 from monai.bundle import ConfigParser
 
-from bundle.engines import BundleWorkflow
+from bundle.command.workflow import BundleWorkflow
 from bundle.service.settings import Model
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]

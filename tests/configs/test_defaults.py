@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from bundle.networks.nets import ADFA, make_msa
-from bundle.networks.nets.adfa import PAPER_SETTING
+from bundle.anomaly import ADFA
+from bundle.anomaly.adfa import PAPER_SETTING
+from bundle.localization import make_msa
 from tests.configs.test_layers import CONFIGS, merged, runnable
 
 LAYERS = {  # run layers that hold components, and what they are added to
@@ -150,7 +151,7 @@ class TestThePapersSetting(unittest.TestCase):
     def test_make_msa_has_the_defaults_of_its_networks(self):
         own = inspect.signature(make_msa).parameters
         for network in ("EfficientNetLiteMSA", "ResNetMSA"):
-            other = inspect.signature(pydoc.locate(f"bundle.networks.nets.{network}")).parameters  # type: ignore[arg-type]
+            other = inspect.signature(pydoc.locate(f"bundle.localization.{network}")).parameters  # type: ignore[arg-type]
             for name in set(own) & set(other) - {"backbone"}:
                 self.assertEqual(own[name].default, other[name].default, f"{network} {name}")
 

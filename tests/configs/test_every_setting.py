@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bundle.networks.blocks.attention import ATTENTION_NAMES
+from bundle.networks.attention.make import ATTENTION_NAMES
 from bundle.networks.exported import export_network
 from tests.workflows import run_workflow, workflow_of
 
@@ -181,7 +181,7 @@ ADFA = {
     "no whitening": Setting({"whiten": False, "refit": False, "center_mode": "ema"}),
     "no refit": Setting({"refit": False, "within_positions": False, "attention_weight": 0, "k": 1}),
     "no synthetic anomalies": Setting({"made_abnormal_share": 0, "center_mode": "once", "top_fraction": 0}),
-    "loss of the paper": Setting({"loss": {"_target_": "bundle.losses.MeanDistanceLoss"}, "smoothing": 0}),
+    "loss of the paper": Setting({"loss": {"_target_": "bundle.anomaly.MeanDistanceLoss"}, "smoothing": 0}),
     "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
     "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),
     "resnet18": Setting({"backbone": "resnet18", **RANDOM, "refit": False}),

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.data.files import file_sha256
+from bundle.anomaly import ADFA
+from bundle.classification import AttentionLite0
+from bundle.files import file_sha256
+from bundle.localization import make_msa
 from bundle.networks.exported import export_network
-from bundle.networks.nets import ADFA, AttentionLite0, make_msa
 from tests.workflows import run_workflow, write_start
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ import numpy as np
 from monai.utils import optional_import, path_to_sqlite_uri
 from PIL import Image
 
-from bundle.engines.run import _one_line as one_line
+from bundle.command.run import _one_line as one_line
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]

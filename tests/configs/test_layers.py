@@ -81,7 +81,7 @@ class TestRunnableConfigs(unittest.TestCase):
         for name, arguments in runnable().items():
             with self.subTest(name=name):
                 self.assertEqual(set(arguments), {"config_file", "meta_file", "workflow_type", "workflow_name"})
-                self.assertEqual(arguments["workflow_name"], "bundle.engines.BundleWorkflow")
+                self.assertEqual(arguments["workflow_name"], "bundle.command.BundleWorkflow")
                 self.assertEqual(arguments["config_file"][0], "configs/base.yaml")
                 for file in arguments["config_file"] + arguments["meta_file"]:
                     self.assertTrue((CONFIGS.parent / file).is_file(), file)

@@ -12,10 +12,11 @@ import jsonschema
 import torch
 from torch import nn
 
-from bundle.data.files import file_sha256
+from bundle.anomaly import ADFA
+from bundle.classification import AttentionLite0
+from bundle.files import file_sha256
 from bundle.model import check_model, read_model, write_model
 from bundle.model.file import sealed
-from bundle.networks.nets import ADFA, AttentionLite0
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "model.schema.json").read_text())
 SETTINGS = {"resize": (32, 32), "top_fraction": 0.1, "classes": ["a", "b"]}

@@ -23,9 +23,10 @@ from PIL import Image
 from pydicom.uid import generate_uid
 
 import bundle
-from bundle.data import file_sha256, read_calibration, read_classifier_calibration, write_calibration
-from bundle.data.classifier_calibration import write_classifier_calibration
-from bundle.handlers import ClassifierCalibrator
+from bundle.anomaly import read_calibration, write_calibration
+from bundle.classification import ClassifierCalibrator, read_classifier_calibration
+from bundle.classification.calibration import write_classifier_calibration
+from bundle.files import file_sha256
 from bundle.model import describe_training_set, read_model
 from bundle.model.file import rewrite_model
 from bundle.model.recalibrate import at_operating_point, class_calibration, normals_needed, recalibrate

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from bundle.functional.typicality import cells_of, typical_distance
 from bundle.model import VerdictGated, check_one_kind, describe_training_set
 from bundle.model.recalibrate import _check_kind, _Seen
 from bundle.model.training_set import LEAST_LIMIT, distance_of, outside_reason
+from bundle.model.typicality import cells_of, typical_distance
 
 META = {
     "modality": "DX",

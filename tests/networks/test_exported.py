@@ -11,9 +11,9 @@ from unittest import mock
 import torch
 from torch import nn
 
-from bundle.data.files import file_sha256
+from bundle.anomaly import CenterBank
+from bundle.files import file_sha256
 from bundle.networks import exported
-from bundle.networks.blocks import CenterBank
 from bundle.networks.exported import ExportedNetwork, export_network, network_to_run, weights_sha256
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))

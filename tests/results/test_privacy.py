@@ -21,8 +21,8 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from bundle.data.inputs import find_images
-from bundle.data.readers import RadiologyReader
+from bundle.lists.find import find_images
+from bundle.reading.reader import RadiologyReader
 from bundle.results import FORMATS, ImageResult, ResultsWriter
 from tests.synthetic_dicom import save_dicom
 

@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 import torch
 
-from bundle.data.calibration import write_calibration
+from bundle.anomaly.calibration import write_calibration
 from bundle.model.save import save_start
 from tests.service.helpers import image_file, small_adfa
 from tests.workflows import START, run_workflow, workflow_of, write_start

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-SCRIPTS = str(Path(__file__).resolve().parents[2] / "scripts")
+SCRIPTS = str(Path(__file__).resolve().parents[2] / "scripts/studies/anomaly")
 with mock.patch.object(sys, "path", [SCRIPTS, *sys.path]):
     import adfa_study
     import adfa_study_maps

@@ -25,12 +25,14 @@ class TestAttentionCost(unittest.TestCase):
     def test_multiply_adds_of_one_convolution(self):
         # 4 output channels, 3 x 3 x 2 inputs, 5 x 6 positions
         layer = torch.nn.Conv2d(2, 4, 3, padding=1)
-        self.assertEqual(load_script("attention_cost").multiply_adds(layer, torch.rand(3, 2, 5, 6)), 4 * 18 * 30)
+        self.assertEqual(
+            load_script("benchmarks/attention_cost").multiply_adds(layer, torch.rand(3, 2, 5, 6)), 4 * 18 * 30
+        )
 
 
 class TestAttentionStudy(unittest.TestCase):
     def test_one_run_and_its_table(self):
-        study = load_script("attention_study")
+        study = load_script("studies/classification/attention_study")
         data = {
             "images": torch.rand(40, 3, 32, 32),
             "labels": torch.eye(2, dtype=torch.long).repeat(20, 1),

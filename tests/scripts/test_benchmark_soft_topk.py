@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_soft_topk.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/benchmarks/benchmark_soft_topk.py"
 
 
 class TestBenchmarkSoftTopK(unittest.TestCase):

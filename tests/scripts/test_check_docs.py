@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
-with mock.patch.object(sys, "path", [str(ROOT / "scripts"), *sys.path]):
+with mock.patch.object(sys, "path", [str(ROOT / "scripts/checks"), *sys.path]):
     import check_docs
 
 TABLE = {"commands": [{"with": "known.py"}], "pages": {"page.md": {"commands": [{"with": "special.py"}]}}, "data": {}}
@@ -147,7 +147,9 @@ class TestRun(unittest.TestCase):
         self.assertEqual(said[1:], ["    # a.yaml; settings\n    port: 18090"])
 
     def test_help(self):
-        done = subprocess.run([sys.executable, str(ROOT / "scripts" / "check_docs.py"), "--help"], capture_output=True)
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "scripts/checks/check_docs.py"), "--help"], capture_output=True
+        )
         self.assertEqual(done.returncode, 0)
         self.assertIn(b"--pages", done.stdout)
 

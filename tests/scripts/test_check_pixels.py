@@ -18,10 +18,10 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bundle.data.readers import RadiologyReader
+from bundle.reading.reader import RadiologyReader
 from tests.synthetic_dicom import save_dicom
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_pixels.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/checks/check_pixels.py"
 PROGRAMS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm", "ffmpeg")
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 TWELVE = {"BitsStored": 12}

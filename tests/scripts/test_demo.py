@@ -15,7 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "demo.py"
-with mock.patch.object(sys, "path", [str(ROOT / "scripts"), *sys.path]):
+with mock.patch.object(sys, "path", [str(ROOT / "scripts/checks"), *sys.path]):
     import check_docs
 
 

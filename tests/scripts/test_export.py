@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bundle.anomaly import ADFA
 from bundle.networks.exported import EXPORT_FORMATS, can_export
-from bundle.networks.nets import ADFA
 from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from unittest import mock
 
 import torch
 
-from bundle.networks.nets import ADFA
+from bundle.anomaly import ADFA
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts/benchmarks"
 
 
 class TestPaperADFA(unittest.TestCase):

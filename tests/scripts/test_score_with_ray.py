@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.networks.nets import ADFA
+from bundle.anomaly import ADFA
 from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ import torch
 import yaml
 from monai.bundle import download_large_files
 
-from bundle.data.files import file_sha256
+from bundle.files import file_sha256
 from bundle.model.file import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ class TestZoo(unittest.TestCase):
         assert done.returncode == 0, done.stderr[-2000:]
 
     def test_the_zips_pass_every_check_away_from_the_repository(self):
-        done = run("check_zoo.py", *sorted(self.root.glob("*.zip")))
+        done = run("checks/check_zoo.py", *sorted(self.root.glob("*.zip")))
         self.assertEqual(done.returncode, 0, done.stdout[-4000:])
         self.assertEqual(len(re.findall(" ok ", done.stdout)), 8 * len(BUNDLES), done.stdout)
 

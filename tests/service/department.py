@@ -21,8 +21,8 @@ import yaml
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from bundle.data.phantoms import write_phantom
 from bundle.service.job_queue import JobQueue
+from bundle.synthetic.phantoms import write_phantom
 from tests.service.helpers import ROOT, small_adfa, small_msa
 from tests.service.orthanc import SERVERS, Orthanc, free_port
 

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from bundle.data.calibration import write_calibration
+from bundle.anomaly.calibration import write_calibration
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Model, Settings
 from bundle.service.workflow import WarmWorkflow

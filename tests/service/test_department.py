@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.results.dicom_sr import read_boxes_from_sr
+from bundle.results.dicom.sr import read_boxes_from_sr
 from tests.service.department import Department, Study
 from tests.service.orthanc import SERVERS
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from bundle.data import AnomalyDataList, RadiologyReader, load_label_table
-from bundle.data.boxes import read_coco_boxes
+from bundle.lists import AnomalyDataList, load_label_table
+from bundle.lists.boxes import read_coco_boxes
+from bundle.reading import RadiologyReader
 from bundle.service.feedback import Feedback, told_boxes, told_findings
 from tests.service.helpers import image_file
 

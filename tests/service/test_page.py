@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bundle.data.boxes import read_coco_boxes
+from bundle.lists.boxes import read_coco_boxes
 from bundle.service.__main__ import main
 from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue

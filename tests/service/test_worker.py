@@ -18,7 +18,7 @@ import pydicom
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
-from bundle.results.dicom_sr import read_boxes_from_sr
+from bundle.results.dicom.sr import read_boxes_from_sr
 from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job

@@ -1,0 +1,25 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What is abnormal, learned from normal images alone: ADFA, its top-k, scores, calibration and metrics."""
+
+from bundle.lazy import public
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    adfa=["ADFA"],
+    calibration=["read_calibration", "write_calibration"],
+    center_bank=["CenterBank"],
+    center_bank_updater=["CenterBankUpdater"],
+    channel_attention=["AdaptiveChannelAttention"],
+    descriptor_whitening=["DescriptorWhitening"],
+    feature_cache=["FeatureCache", "keep_features"],
+    losses=["AdaptationLoss"],
+    mean_distance=["MeanDistanceLoss"],
+    metrics=["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"],
+    normal_refit=["NormalRefit"],
+    padim=["PaDiM"],
+    patch_memory=["PatchMemory"],
+    scoring=["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap"],
+    synthetic_anomaly_transforms=["MakeAbnormald", "RandMakeAbnormald"],
+)
+NETWORKS = ("ADFA",)  # that a model folder may name

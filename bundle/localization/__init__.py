@@ -1,0 +1,24 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Where it is, learned from image labels alone: MSA, attention mining, preservation, boxes and metrics."""
+
+from bundle.lazy import public
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    anomaly_prior=["AnomalyPrior"],
+    box_attention=["BoxAttentionLoss"],
+    box_supervision=["BoxSupervision"],
+    evaluation=["LocalizationFigures"],
+    inferer=["AttentionMiningInferer"],
+    metrics=["summarize_localization"],
+    mined_batches=["MinedFirstBatchSampler"],
+    mining=["AttentionMiningHandler"],
+    msa=["EfficientNetLiteMSA", "ResNetMSA", "make_msa"],
+    preservation=["KnowledgePreservationLoss"],
+    scoring=["AttentionResultd", "MapLogitsd", "StepMapsd"],
+)
+NETWORKS = (
+    "EfficientNetLiteMSA",
+    "ResNetMSA",
+)  # that a model folder may name

@@ -1,0 +1,102 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The boxes that an evaluation judges: of every class, whatever its probability, and in no result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys, convert_to_tensor
+
+from bundle.localization.metrics import annotation_key, summarize_localization
+from bundle.preprocessing.box_frames import found_in_source
+from bundle.reading.reader import split_frame
+from bundle.rules import class_names
+
+__all__ = ["LocalizationFigures"]
+
+
+class LocalizationFigures:
+    """
+    Collect the boxes of every class of every image of an evaluator, and compare them with the annotated ones.
+
+    The convention of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958, Sec. 3.2): an image's annotated class
+    is known, and only the place is judged, so a box counts whatever the probability of its class and however large it
+    is. These boxes go into the figures alone. What tables, report and DICOM objects say of an image is the business of
+    :py:class:`bundle.localization.AttentionResultd`, and the same as in inference.
+
+    Args:
+        classes: names in the order of the maps.
+        boxes: annotated boxes by path or bare name of the image and class, see
+            :py:func:`bundle.lists.read_chestxray14_boxes`.
+        bounds: see :py:func:`bundle.localization.summarize_localization`.
+        kind: overlap, see :py:func:`bundle.localization.metrics.overlaps`.
+
+    Raises:
+        ValueError: When ``classes`` are no names.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        boxes: Mapping[str, Mapping[str, torch.Tensor]],
+        bounds: Mapping[str, Mapping[float, float]] | None = None,
+        kind: str = "iou",
+    ) -> None:
+        self.classes, self.boxes, self.bounds, self.kind = class_names(classes), boxes, bounds, kind
+        self.found: dict[str, dict[str, torch.Tensor]] = {}
+        self._keys: set[str] = set()
+        self._unfit: str | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: MONAI evaluator with decollation and :py:class:`bundle.localization.AttentionMiningInferer`.
+        """
+        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _clear(self, engine: Engine) -> None:
+        self.found.clear()
+        self._keys.clear()
+        self._unfit = None
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect the boxes of one batch."""
+        items: Any = engine.state.output
+        for item in items:
+            image, out = item[CommonKeys.IMAGE], item[CommonKeys.PRED]
+            path = split_frame(str(image.meta["filename_or_obj"]))[0]
+            key = annotation_key(self.boxes, str(path))
+            logits = convert_to_tensor(out["logits"]).cpu()
+            if key in self.boxes and key in self._keys:
+                self._unfit = f"an annotation must be of one image, that of '{path.name}' is of two or more."
+            elif not logits.isfinite().all():
+                c = int((~logits.isfinite()).int().argmax())
+                self._unfit = (
+                    f"logits must be finite, got {float(logits[c])} for '{path.name}', class '{self.classes[c]}'."
+                )
+            self._keys.add(key)
+            parts = zip(out["boxes"], out["map_heights"], strict=True)
+            self.found[str(path)] = {
+                label: found_in_source(convert_to_tensor(edges).cpu(), convert_to_tensor(heights).cpu(), image)[0]
+                for label, (edges, heights) in zip(self.classes, parts, strict=True)
+            }
+
+    def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
+        """
+        Return the figures, see :py:func:`bundle.localization.summarize_localization`.
+
+        Args:
+            results: ignored; they hold the boxes of findings that are present, not of all.
+
+        Raises:
+            ValueError: When one annotation is found for two images, such as files of one name or frames of one file,
+                or an image's logits are not finite, so that its maps and boxes are none.
+        """
+        if self._unfit is not None:
+            raise ValueError(self._unfit)
+        return summarize_localization(self.found, self.boxes, self.bounds, self.kind)

@@ -1,0 +1,289 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that return class activation maps from the last one or two stages of an ImageNet network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bundle.networks.arguments import keeps_arguments
+from bundle.networks.backbone import make_resnet
+from bundle.networks.efficientnet_lite import EfficientNetLite0
+from bundle.networks.plain import network_input
+from bundle.networks.pretrained import load_pretrained, weights_source
+
+__all__ = ["EfficientNetLiteMSA", "MultiScaleAggregation", "ResNetMSA", "make_msa"]
+
+logger = logging.getLogger(__name__)
+
+_STAGES = ("shallow", "penultimate", "last", "aggregation", "classifier")
+
+
+class MultiScaleAggregation(nn.Module):
+    """
+    Join the last stage, reduced and enlarged by two, with the reduced stage before it.
+
+    Sec. 2.3 of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958).
+
+    Args:
+        penultimate_channels: channels of the stage before the last.
+        last_channels: channels of the last stage.
+        upsample: ``bilinear``, or ``deconv`` for a transposed 3x3 convolution of stride 2.
+
+    Raises:
+        ValueError: When ``upsample`` is unknown.
+    """
+
+    channels = 512 + 256
+
+    def __init__(self, penultimate_channels: int, last_channels: int, upsample: str = "bilinear") -> None:
+        super().__init__()
+        if upsample not in ("bilinear", "deconv"):
+            raise ValueError(f"upsample must be 'bilinear' or 'deconv', got '{upsample}'.")
+        self.reduce_penultimate = nn.Conv2d(penultimate_channels, 256, 1)
+        self.reduce_last = nn.Conv2d(last_channels, 512, 1)
+        # after bilinear upsampling nothing is left to learn; the two commute with a 1x1 convolution
+        self.enlarge = nn.ConvTranspose2d(512, 512, 3, 2, 1, 1) if upsample == "deconv" else nn.Identity()
+
+    def forward(self, penultimate: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            penultimate: shape ``(B, penultimate_channels, H, W)``.
+            last: shape ``(B, last_channels, h, w)``, half of ``H, W`` rounded up, or equal to them.
+
+        Returns:
+            the aggregated features, shape ``(B, 768, H, W)``.
+        """
+        large = self.enlarge(self.reduce_last(last))
+        size = [penultimate.shape[-2], penultimate.shape[-1]]
+        if large.shape[-2] != size[0] or large.shape[-1] != size[1]:
+            large = F.interpolate(large, size=size, mode="bilinear", align_corners=False)
+        return torch.cat([large, self.reduce_penultimate(penultimate)], dim=1)
+
+
+class _LastStage(nn.Module):
+    """Stands where the aggregation stands and passes the last stage on: the plain class activation map."""
+
+    def forward(self, penultimate: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        return last
+
+
+class _MapNetwork(nn.Module):
+    """
+    Three stages of a trunk, an aggregation, and a 1x1 convolution to class activation maps.
+
+    Args:
+        stages: three modules, to strides 8, 16 and 32.
+        channels: channels of the last two.
+        num_classes: number of classes ``C``.
+        aggregate: ``False`` leaves the aggregation out.
+        upsample: see :py:class:`MultiScaleAggregation`.
+        frozen: names of stages that take no gradient and stay in evaluation mode.
+        fixed_statistics: batch statistics stay as they are in training too.
+
+    Raises:
+        ValueError: When a frozen stage has an unknown name.
+    """
+
+    feature_layer = "penultimate"
+
+    def __init__(
+        self,
+        stages: Sequence[nn.Module],
+        channels: tuple[int, int],
+        num_classes: int,
+        aggregate: bool,
+        upsample: str,
+        frozen: Sequence[str],
+        fixed_statistics: bool,
+    ) -> None:
+        super().__init__()
+        unknown = sorted(set(frozen) - set(_STAGES))
+        if unknown:
+            raise ValueError(f"frozen must name stages among {list(_STAGES)}, got {unknown}.")
+        self.shallow, self.penultimate, self.last = stages
+        self.aggregation = MultiScaleAggregation(*channels, upsample) if aggregate else _LastStage()
+        # no bias: an erased position has to count as 0, Eq. 2
+        features = MultiScaleAggregation.channels if aggregate else channels[1]
+        self.classifier = nn.Conv2d(features, num_classes, 1, bias=False)
+        self.frozen, self.fixed_statistics = tuple(frozen), fixed_statistics
+        for name in self.frozen:
+            self.get_submodule(name).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> _MapNetwork:
+        """Switch between training and evaluation, but for the frozen stages and fixed batch statistics."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        if self.fixed_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: images, shape ``(B, in_channels, H, W)``, with ImageNet's mean and deviation for a pretrained trunk.
+
+        Returns:
+            class activation maps in logit units, shape ``(B, C, H / 16, W / 16)`` rounded up, ``H / 32`` without the
+            aggregation; the spatial mean of a map is the logit of its class.
+        """
+        penultimate = self.penultimate(self.shallow(network_input(x, self.classifier.weight)))
+        return self.classifier(self.aggregation(penultimate, self.last(penultimate)))
+
+
+@keeps_arguments
+class ResNetMSA(_MapNetwork):
+    """
+    ResNet with multi-scale aggregation (Cai et al., MICCAI 2018, https://arxiv.org/abs/1807.00958, Sec. 2.3).
+
+    Departure: the mean of a branch's map is its logit, without a bias, as Eq. 2 has none; the 1x1 convolutions of the
+    aggregation have one.
+
+    Args:
+        num_classes: number of classes ``C``, one independent branch each.
+        backbone: ``resnet50`` (the paper's) or ``resnet18``.
+        in_channels: channels of the image.
+        weights: path or URL of a torchvision-format state dict, loaded by name; ``"default"`` for torchvision's own
+            ImageNet weights (a download); ``"random"`` or ``None`` for a random start.
+        aggregate: ``False`` takes the maps from the last stage alone, the paper's baseline.
+        upsample: ``bilinear`` or ``deconv``.
+        atrous: last stage with stride 1 and dilation 2, the paper's future work; its maps need no enlarging then.
+        frozen: stages among ``shallow`` (to stride 8), ``penultimate``, ``last``, ``aggregation``, ``classifier`` that
+            are held fixed, batch statistics included.
+        fixed_statistics: batch statistics stay as they are in training too: for small batches, and for mining, where
+            the frozen copy keeps its own, and a network that does not is far from it before it has learnt anything.
+
+    Raises:
+        ValueError: When an argument is unknown or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet50",
+        in_channels: int = 3,
+        weights: str | None = "default",
+        aggregate: bool = True,
+        upsample: str = "bilinear",
+        atrous: bool = False,
+        frozen: Sequence[str] = (),
+        fixed_statistics: bool = False,
+    ) -> None:
+        if backbone not in ("resnet18", "resnet50"):
+            raise ValueError(f"backbone must be 'resnet18' or 'resnet50', got '{backbone}'.")
+        trunk = make_resnet(backbone, in_channels)
+        if (source := weights_source(weights, backbone)) is not None:
+            logger.info("%s: %s", backbone, load_pretrained(trunk, source))
+        if atrous:
+            _make_atrous(trunk.layer4)
+        wide = 4 if backbone == "resnet50" else 1
+        stages = [
+            nn.Sequential(trunk.conv1, trunk.bn1, trunk.act, trunk.maxpool, trunk.layer1, trunk.layer2),
+            trunk.layer3,
+            trunk.layer4,
+        ]
+        super().__init__(stages, (256 * wide, 512 * wide), num_classes, aggregate, upsample, frozen, fixed_statistics)
+
+
+@keeps_arguments
+class EfficientNetLiteMSA(_MapNetwork):
+    """
+    The same aggregation over the last two taps (112 and 320 channels) of EfficientNet-Lite0.
+
+    Its ImageNet weights come with a package, so it starts from real features without a network.
+
+    Args:
+        num_classes: number of classes ``C``, one independent branch each.
+        in_channels: channels of the image.
+        weights: ``"default"`` for the packaged weights; a path or URL; ``"random"`` or ``None`` for a random start.
+        aggregate: ``False`` takes the maps from the last stage alone.
+        upsample: ``bilinear`` or ``deconv``.
+        atrous: see :py:class:`ResNetMSA`.
+        frozen: stages that are held fixed, see :py:class:`ResNetMSA`.
+        fixed_statistics: see :py:class:`ResNetMSA`.
+
+    Raises:
+        ValueError: When an argument is unknown or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        weights: str | None = "default",
+        aggregate: bool = True,
+        upsample: str = "bilinear",
+        atrous: bool = False,
+        frozen: Sequence[str] = (),
+        fixed_statistics: bool = False,
+    ) -> None:
+        trunk = EfficientNetLite0(in_channels)
+        if (source := weights_source(weights, "efficientnet_lite0")) is not None:
+            logger.info("efficientnet_lite0: %s", load_pretrained(trunk, source, rename=r"(?<![^.])_"))
+        ends = [trunk.stage_ends[i] + 1 for i in (2, 4)]
+        blocks = list(trunk.blocks)
+        stages = [
+            nn.Sequential(trunk.conv_stem, trunk.bn0, trunk.act, *blocks[: ends[0]]),
+            nn.Sequential(*blocks[ends[0] : ends[1]]),
+            nn.Sequential(*blocks[ends[1] :]),
+        ]
+        if atrous:
+            _make_atrous(stages[2])
+        channels = (trunk.stage_channels[4], trunk.stage_channels[6])
+        super().__init__(stages, channels, num_classes, aggregate, upsample, frozen, fixed_statistics)
+
+
+def make_msa(
+    num_classes: int,
+    backbone: str = "efficientnet_lite0",
+    in_channels: int = 3,
+    weights: str | None = "default",
+    aggregate: bool = True,
+    upsample: str = "bilinear",
+    atrous: bool = False,
+    frozen: Sequence[str] = (),
+    fixed_statistics: bool = False,
+) -> EfficientNetLiteMSA | ResNetMSA:
+    """
+    Return the network for a backbone's name, so that a configuration can choose it.
+
+    Args:
+        num_classes: number of classes ``C``.
+        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50`` (the paper's).
+        in_channels: see :py:class:`ResNetMSA`, as the others.
+        weights: see there.
+        aggregate: see there.
+        upsample: see there.
+        atrous: see there.
+        frozen: see there.
+        fixed_statistics: see there.
+
+    Raises:
+        ValueError: When an argument is unknown or the weights do not fit.
+    """
+    options = (in_channels, weights, aggregate, upsample, atrous, frozen, fixed_statistics)
+    if backbone == "efficientnet_lite0":
+        return EfficientNetLiteMSA(num_classes, *options)
+    if backbone not in ("resnet18", "resnet50"):
+        raise ValueError(f"backbone must be 'efficientnet_lite0', 'resnet18' or 'resnet50', got '{backbone}'.")
+    return ResNetMSA(num_classes, backbone, *options)
+
+
+def _make_atrous(stage: nn.Module) -> None:
+    """Take the stride out of a stage and dilate what follows, so that every second position stays as it was."""
+    for conv in stage.modules():
+        if isinstance(conv, nn.Conv2d):
+            if conv.stride == (2, 2):
+                conv.stride = (1, 1)
+            elif conv.kernel_size != (1, 1):
+                conv.dilation = (2, 2)
+                if conv.padding != (0, 0):  # "same" convolutions find theirs themselves
+                    conv.padding = (conv.kernel_size[0] - 1, conv.kernel_size[1] - 1)

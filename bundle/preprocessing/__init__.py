@@ -1,0 +1,13 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Crops, sizes and contrast, with the way back to the pixels of the file."""
+
+from bundle.lazy import public
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    display_facts=["DisplayFactsd"],
+    geometry=["CropToRegiond", "CropUniformBorderd", "ResizeAndPadd"],
+    picture=["KeepPictured"],
+    source_grid=["ToSourceGridd"],
+)

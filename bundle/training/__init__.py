@@ -1,0 +1,14 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What every family's training needs: checkpoints, log, averaging."""
+
+from bundle.lazy import public
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    checkpoint=["EpochSeeder", "TrainingCheckpoint", "save_weights"],
+    handler_group=["HandlerGroup"],
+    log=["TrainingLog"],
+    mean_loss=["MeanLoss"],
+    weight_averaging=["WeightAveraging"],
+)

@@ -1,0 +1,118 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from bundle.lists.table import load_label_table, write_label_table
+
+HEADER = "path,patient,split,edema,mass\n"
+ROWS = ["a.png,p1,train,1,0", "b.png,p1,train,1,1", "c.png,p2,val,0,1", "d.png,p3,test,0,0"]
+
+
+class TestLabelTable(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        for name in "abcd":
+            (self.root / f"{name}.png").touch()
+
+    def load(self, rows: list[str], header: str = HEADER, **kwargs) -> list[dict]:
+        table = self.root / "labels.csv"
+        table.write_text(header + "\n".join(rows) + "\n")
+        return load_label_table(table, self.root, ["edema", "mass"], **kwargs)
+
+    def refused(self, message: str, rows: list[str], header: str = HEADER, **kwargs) -> None:
+        with self.assertRaisesRegex(ValueError, message) as caught:
+            self.load(rows, header, **kwargs)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_items(self):
+        (item,) = self.load(ROWS, split="val")
+        self.assertEqual(item["image"], str((self.root / "c.png").resolve()))
+        self.assertEqual((item["label"], item["patient"], item["key"]), ([0, 1], "p2", "000004"))
+        self.assertEqual(len(self.load(ROWS)), 4)
+
+    def test_round_trip(self):
+        both = {"split": "train", "label": [1, 1]}
+        rows = [{"path": "a.png", "patient": "p, 1", **both}, {"path": "b.png", "patient": "q", **both}]
+        write_label_table(rows, self.root / "out.csv", ["edema", "mass"])
+        items = load_label_table(self.root / "out.csv", self.root, ["mass", "edema"])
+        self.assertEqual([i["patient"] for i in items], ["p, 1", "q"])
+
+    def test_without_patients_every_image_is_its_own(self):
+        rows = ["a.png,1,1", "b.png,1,1", "c.png,0,0"]
+        self.assertEqual([i["patient"] for i in self.load(rows, "path,edema,mass\n")], ["a.png", "b.png", "c.png"])
+
+    def test_tables_as_people_write_them(self):
+        expected = self.load(ROWS)
+        for text in (
+            "\ufeffpath;patient;split;edema;mass\r\na.png;p1;train;1,0;0,0\r\n"
+            "b.png;p1;train;1;1\r\n;;;;\r\nc.png;p2;val;0;1\r\nd.png;p3;test;0;0\r\n",
+            "path\tpatient\tsplit\tedema\tmass\na.png\tp1\ttrain\tyes\tno\nb.png\tp1\ttrain\tTrue\ttrue\n"
+            'c.png\tp2\tval\t0.0\t1.0\n"d.png"\tp3\ttest\tFALSE\t0\n\n',
+            '"path", patient ,split,edema,mass,\n a.png ,p1,train, 1 ,0,\nb.png,p1,train,1,1,\nc.png,p2,val,0,1,\n'
+            "d.png,p3,test,0,0,\n",
+        ):
+            (self.root / "labels.csv").write_bytes(text.encode())
+            items = load_label_table(self.root / "labels.csv", self.root, ["edema", "mass"])
+            strip = [{k: v for k, v in item.items() if k != "key"} for item in items]
+            self.assertEqual(strip, [{k: v for k, v in item.items() if k != "key"} for item in expected])
+        self.refused("row 1: every column must have a name of its own, 'mass' is there twice", [], "path,mass,mass\n")
+        self.refused("row 2: must have at most 3 cells, as the header, got 4", ["a,b.png,1,0"], "path,edema,mass\n")
+        self.refused("row 2: label 'mass' must be 0 or 1, got 'nan'", ["a.png,1,nan"], "path,edema,mass\n")
+
+    def test_training_needs_both_values_of_a_class(self):
+        for value, rows in ((1, ["a.png,train,1,1", "b.png,train,1,0"]), (0, ["a.png,train,0,1", "b.png,train,0,0"])):
+            rows += ["c.png,test,1,1", "d.png,test,1,1"]
+            rule = f"class 'edema' must have images with and without it to train on, it is {value} in every row"
+            self.refused(rule, rows, "path,split,edema,mass\n", split="train")
+
+    def test_pointer_of_git_lfs(self):
+        (self.root / "a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+        self.refused("row 2: image 'a.png' cannot be read: a pointer of Git LFS; 'git lfs pull' fetches the file", ROWS)
+
+    def test_missing_column(self):
+        self.refused(
+            "labels.csv row 1: column 'mass' is missing, the columns are", ROWS, "path,patient,split,edema,x\n"
+        )
+        self.refused("column 'split' is missing", ["a.png,1,1"], "path,edema,mass\n", split="train")
+
+    def test_label_not_binary(self):
+        self.refused("labels.csv row 4: label 'mass' must be 0 or 1, got '2'", [*ROWS[:2], "c.png,p2,val,0,2"])
+        self.refused("row 2: label 'mass' must be 0 or 1, got ''", ["a.png,p1,train,1,"])
+
+    def test_class_with_one_sample(self):
+        self.refused("'edema' must have at least two positive images, it has one, row 2", [ROWS[0], ROWS[2], ROWS[3]])
+        self.refused("'edema' must have at least two positive images, it has none", ROWS[2:])
+
+    def test_patient_in_two_splits(self):
+        self.refused(
+            "row 4: the patient is in split 'val' here and in 'train' in row 2", [*ROWS[:2], "c.png,p1,val,0,1"]
+        )
+
+    def test_image_listed_twice(self):
+        self.refused("row 4: image './a.png' is listed already in row 2", [*ROWS[:2], "./a.png,p1,train,0,1"])
+
+    def test_image_outside_or_absent(self):
+        self.refused("row 2: path must stay inside the image folder, got '../a.png'", ["../a.png,p1,train,1,0"])
+        self.refused("row 2: image 'x.png' does not exist", ["x.png,p1,train,1,0"])
+
+    def test_exclusive_classes(self):
+        self.refused("row 3: exactly one class must be 1, got 2", ROWS, exclusive=True)
+        self.refused("exclusive must be True or False, got 'false'", ROWS, exclusive="false")
+
+    def test_unknown_and_empty_split(self):
+        self.refused("row 2: split must be one of .*, got 'dev'", ["a.png,p1,dev,1,0"])
+        self.refused("split 'test' must have rows", ["a.png,p1,train,1,1", "b.png,p1,train,1,1"], split="test")
+
+    def test_no_table(self):
+        with self.assertRaisesRegex(FileNotFoundError, "must be an existing CSV file"):
+            load_label_table(self.root / "none.csv", self.root, ["a"])
+
+
+if __name__ == "__main__":
+    unittest.main()
