@@ -54,6 +54,7 @@ from bundle.classification import (
     class_activation,
     targets,
 )
+from bundle.lists.boxes import clipped_boxes
 from bundle.localization import (
     AnomalyPrior,
     AttentionMiningInferer,
@@ -201,7 +202,7 @@ def functions() -> Iterator[Case]:
     for name, function, *inputs in (
         ("box_coverage", lambda b: boxes.box_coverage(b, (32, 48), (8, 12)), BOXES),
         ("boxes_from_heatmaps", lambda h: boxes.boxes_from_heatmaps(h, (24, 20)), heat(2, 2, 6, 5)),
-        ("clipped_boxes", lambda b: boxes.clipped_boxes(b, (32, 30)), BOXES),
+        ("clipped_boxes", lambda b: clipped_boxes(b, (32, 30)), BOXES),
         ("class_activation_map", class_activation.class_activation_map, X, random(2, 8, seed=1)),
         ("grad_cam", class_activation.grad_cam, X, random(2, 8, 6, 5, seed=1)),
         ("grad_cam_plus_plus", class_activation.grad_cam_plus_plus, X, random(2, 8, 6, 5, seed=1)),

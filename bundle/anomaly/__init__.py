@@ -7,7 +7,7 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     adfa=["ADFA"],
-    calibration=["read_calibration", "write_calibration"],
+    calibration=["CalibrationWriter", "read_calibration", "write_calibration"],
     center_bank=["CenterBank"],
     center_bank_updater=["CenterBankUpdater"],
     channel_attention=["AdaptiveChannelAttention"],

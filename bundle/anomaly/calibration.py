@@ -11,13 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+import numpy as np
 import torch
+from ignite.engine import Engine, Events
 
 from bundle.anomaly.conformal import conformal_threshold, promised_threshold
 from bundle.files import atomic_path, file_sha256
 from bundle.model.calibration_checks import check_anomaly_calibration, parse_calibration
+from bundle.training.processes.reduction import gathered
 
-__all__ = ["heat_of_normal", "read_calibration", "with_false_alarm_rate", "write_calibration"]
+__all__ = ["CalibrationWriter", "heat_of_normal", "read_calibration", "with_false_alarm_rate", "write_calibration"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,3 +116,40 @@ def with_false_alarm_rate(content: Mapping[str, Any], false_alarm_rate: float) -
     """
     threshold = promised_threshold(torch.tensor(content["scores"], dtype=torch.float64), false_alarm_rate)
     return {**content, "false_alarm_rate": float(false_alarm_rate), "threshold": threshold}
+
+
+class CalibrationWriter:
+    """
+    Save the scores of the normal images of an evaluator, in all processes, as the calibration of a checkpoint.
+
+    Args:
+        path: file to write.
+        weights: checkpoint that the evaluator runs with.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+    """
+
+    def __init__(self, path: str | Path, weights: str | Path, false_alarm_rate: float = 0.1) -> None:
+        self.path, self.weights, self.rate = path, weights, false_alarm_rate
+        self._scores: list[float] = []
+        self._heat: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator with decollation and post-processing."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect the normals of one batch."""
+        pairs: Any = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[call-overload]
+        for batch, output in pairs:
+            if not int(batch["label"]):
+                self._scores.append(float(output["anomaly_score"]))
+                self._heat.append(heat_of_normal(output["heatmap"]))
+
+    def finish(self, engine: Engine) -> None:
+        """Write the file, in the first process."""
+        scores, heat = gathered(self._scores), gathered(self._heat)
+        if idist.get_rank() > 0:
+            return
+        saved = write_calibration(self.path, self.weights, scores, float(np.median(heat)), self.rate)
+        logger.info("calibrated on %d normals: threshold %s", len(scores), saved["threshold"])

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bundle.classification.metrics import class_aurocs
 from bundle.rules import number_in, whole_number
+from bundle.training.auroc import class_aurocs
 from bundle.training.finite import check_finite
 
 __all__ = ["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"]

@@ -14,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 from torch import nn
 
-from bundle.localization.heatmaps import normalized_maps
+from bundle.networks.maps import normalized_maps
 
 __all__ = ["AttentionMaps"]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bundle.classification.class_activation import class_activation_map, grad_cam, grad_cam_plus_plus
-from bundle.localization.heatmaps import normalized_maps
+from bundle.networks.maps import normalized_maps
 
 __all__ = ["EXPLANATION_NAMES", "ClassExplainer"]
 

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES
-from bundle.localization.boxes import clipped_boxes
 
 __all__ = [
     "BOX_CLASSES",
     "ImageBoxes",
     "box_of_mask",
+    "clipped_boxes",
     "has_boxes",
     "items_with_boxes",
     "mining_table",
@@ -316,3 +316,27 @@ def _grouped(found: Iterable[tuple[str, str, torch.Tensor]]) -> ImageBoxes:
         lists.setdefault(name, {}).setdefault(label, []).append(box)
     boxes = {name: {label: torch.stack(rows) for label, rows in labels.items()} for name, labels in lists.items()}
     return ImageBoxes(boxes)
+
+
+def clipped_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """
+    Return the parts of the boxes that lie inside the image.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels, shape ``(K, 4)``.
+        size: rows and columns of the image.
+
+    Returns:
+        clipped boxes, shape ``(K, 4)``.
+
+    Raises:
+        ValueError: When a box has no pixel inside the image, or no area.
+    """
+    height, width = size
+    limit = boxes.new_tensor([width, height, width, height])
+    clipped = torch.minimum(boxes.clamp_min(0), limit)
+    empty = (clipped[:, 2:] <= clipped[:, :2]).any(dim=1)
+    if empty.any():
+        box = [round(v, 1) for v in boxes[empty][0].tolist()]
+        raise ValueError(f"boxes must overlap the image of {height} rows and {width} columns, got {box}.")
+    return clipped

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bundle.localization.components import component_of_maximum
 from bundle.rules import number_in, shown, whole_number
 
-__all__ = ["box_coverage", "boxes_from_heatmaps", "clipped_boxes", "falling_fractions"]
+__all__ = ["box_coverage", "boxes_from_heatmaps", "falling_fractions"]
 
 
 def falling_fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -104,30 +104,6 @@ def box_coverage(boxes: torch.Tensor, size: Sequence[int], grid: Sequence[int]) 
 
     covered = along(y0, y1, grid[0])[:, :, None] * along(x0, x1, grid[1])[:, None, :]
     return covered.amax(dim=0).to(boxes.dtype)
-
-
-def clipped_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """
-    Return the parts of the boxes that lie inside the image.
-
-    Args:
-        boxes: left, upper, right, lower edge in pixels, shape ``(K, 4)``.
-        size: rows and columns of the image.
-
-    Returns:
-        clipped boxes, shape ``(K, 4)``.
-
-    Raises:
-        ValueError: When a box has no pixel inside the image, or no area.
-    """
-    height, width = size
-    limit = boxes.new_tensor([width, height, width, height])
-    clipped = torch.minimum(boxes.clamp_min(0), limit)
-    empty = (clipped[:, 2:] <= clipped[:, :2]).any(dim=1)
-    if empty.any():
-        box = [round(v, 1) for v in boxes[empty][0].tolist()]
-        raise ValueError(f"boxes must overlap the image of {height} rows and {width} columns, got {box}.")
-    return clipped
 
 
 def _first(hits: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ def component_of_maximum(maps: torch.Tensor, threshold: float | torch.Tensor = 0
 
     All maps together: on a CPU SciPy labels them in one pass, elsewhere they are grown on their device. Of several
     equal maxima the first in row order counts. A map whose maximum is below the threshold, or not above 0 (constant and
-    fully erased maps after :py:func:`bundle.localization.heatmaps.normalized_maps`), has an empty component.
+    fully erased maps after :py:func:`bundle.networks.maps.normalized_maps`), has an empty component.
 
     Args:
         maps: values 0..1, shape ``(..., H, W)``.

@@ -17,7 +17,8 @@ from torch import nn
 
 from bundle.localization.components import component_of_maximum
 from bundle.localization.erasure import update_masks
-from bundle.localization.heatmaps import final_heatmap, normalized_maps
+from bundle.localization.heatmaps import final_heatmap
+from bundle.networks.maps import normalized_maps
 from bundle.rules import number_in, whole_number
 
 __all__ = ["AttentionMiningHandler", "MaskBank"]

@@ -14,9 +14,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from bundle.classification.scoring import findings_of, heatmap_title, operating_points_of, verdict_of
 from bundle.localization.erasure import erased_logits
 from bundle.preprocessing.box_frames import found_in_source, seen_in_source
+from bundle.results.verdicts import findings_of, heatmap_title, operating_points_of, verdict_of
 from bundle.rules import number_in
 
 __all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd"]

@@ -22,7 +22,6 @@ from monai.utils import CommonKeys, convert_to_tensor
 from bundle.anomaly.calibration import heat_of_normal, with_false_alarm_rate, write_calibration
 from bundle.classification.calibration import write_classifier_calibration
 from bundle.classification.operating_points import roc_points, thresholds_of, with_operating_points
-from bundle.classification.scoring import findings_of
 from bundle.classification.temperature import fit_temperature
 from bundle.files import atomic_path
 from bundle.lists.find import find_images
@@ -41,6 +40,7 @@ from bundle.model.training_set import (
     distance_of,
 )
 from bundle.reading.reader import split_frame
+from bundle.results.verdicts import findings_of
 from bundle.rules import number_in
 
 __all__ = ["Recalibrated", "at_operating_point", "class_calibration", "normals_needed", "recalibrate"]

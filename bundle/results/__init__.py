@@ -6,7 +6,7 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
-    handler=["CalibrationWriter", "ResultsHandler"],
+    handler=["ResultsHandler"],
     progress=["Progress"],
     records=["Algorithm", "Box", "ImageResult", "NOTICE", "NotWrittenError"],
     writer=["FORMATS", "ResultsWriter"],

@@ -7,22 +7,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from bundle.anomaly.calibration import heat_of_normal, write_calibration
 from bundle.preprocessing.box_frames import boxes_in_source
 from bundle.reading.reader import split_frame
 from bundle.results.pulse import Pulse
 from bundle.results.records import Box, ImageResult, pixels_seen
-from bundle.training.processes.reduction import gathered
 
-__all__ = ["CalibrationWriter", "ResultsHandler", "image_result"]
+__all__ = ["ResultsHandler", "image_result"]
 
 logger = logging.getLogger(__name__)
 
@@ -235,39 +231,3 @@ class ResultsHandler:
             failures = self.writer.failures
             first = f", first: {failures[0][1]}" if failures else ""
             raise ValueError(f"none of {len(failures)} images has a result{first}")
-
-
-class CalibrationWriter:
-    """
-    Save the scores of the normal images of an evaluator, in all processes, as the calibration of a checkpoint.
-
-    Args:
-        path: file to write.
-        weights: checkpoint that the evaluator runs with.
-        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
-    """
-
-    def __init__(self, path: str | Path, weights: str | Path, false_alarm_rate: float = 0.1) -> None:
-        self.path, self.weights, self.rate = path, weights, false_alarm_rate
-        self._scores: list[float] = []
-        self._heat: list[float] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator with decollation and post-processing."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
-
-    def __call__(self, engine: Engine) -> None:
-        """Collect the normals of one batch."""
-        for batch, output in _items(engine):
-            if not int(batch["label"]):
-                self._scores.append(float(output["anomaly_score"]))
-                self._heat.append(heat_of_normal(output["heatmap"]))
-
-    def finish(self, engine: Engine) -> None:
-        """Write the file, in the first process."""
-        scores, heat = gathered(self._scores), gathered(self._heat)
-        if idist.get_rank() > 0:
-            return
-        saved = write_calibration(self.path, self.weights, scores, float(np.median(heat)), self.rate)
-        logger.info("calibrated on %d normals: threshold %s", len(scores), saved["threshold"])

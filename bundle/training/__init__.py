@@ -6,6 +6,7 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
+    auroc=["MeanAUROC", "patient_bootstrap"],
     checkpoint=["EpochSeeder", "TrainingCheckpoint", "save_weights"],
     handler_group=["HandlerGroup"],
     log=["TrainingLog"],

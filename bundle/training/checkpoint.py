@@ -16,7 +16,6 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bundle.files import atomic_path
-from bundle.localization.mined_batches import MinedFirstBatchSampler
 from bundle.reading.datasets import InMemoryDataset
 
 __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights"]
@@ -70,7 +69,7 @@ class EpochSeeder:
     def __call__(self, engine: Engine) -> None:
         """Seed for ``engine.state.epoch``."""
         sampler = getattr(engine.state.dataloader, "batch_sampler", None)
-        if isinstance(sampler, MinedFirstBatchSampler):  # MONAI tells its number to samplers of its own only
+        if sampler is not None and hasattr(sampler, "set_epoch"):  # MONAI tells samplers, but none of batches
             sampler.set_epoch(engine.state.epoch)
         seed = (self.seed * 1_000_003 + engine.state.epoch) % 2**32
         torch.manual_seed(seed + idist.get_rank())  # dropout differs between processes

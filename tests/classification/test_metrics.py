@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from bundle.classification.metrics import MeanAUROC, class_aurocs, compute_classification_metrics, patient_bootstrap
+from bundle.classification.metrics import compute_classification_metrics
+from bundle.training.auroc import MeanAUROC, class_aurocs, patient_bootstrap
 
 RANDOM = np.random.default_rng(0)
 TARGETS = (RANDOM.random((80, 3)) < 0.4).astype(int)

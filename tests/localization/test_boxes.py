@@ -6,7 +6,8 @@ import unittest
 
 import torch
 
-from bundle.localization.boxes import boxes_from_heatmaps, clipped_boxes, falling_fractions
+from bundle.lists.boxes import clipped_boxes
+from bundle.localization.boxes import boxes_from_heatmaps, falling_fractions
 
 
 class TestBoxesFromHeatmaps(unittest.TestCase):

@@ -6,7 +6,8 @@ import unittest
 
 import torch
 
-from bundle.localization.heatmaps import final_heatmap, mined_heatmaps, normalized_maps, prior_on_grid
+from bundle.localization.heatmaps import final_heatmap, mined_heatmaps, prior_on_grid
+from bundle.networks.maps import normalized_maps
 
 
 class TestNormalizedMaps(unittest.TestCase):

@@ -7,8 +7,8 @@ import unittest
 import torch
 from torch import nn
 
-from bundle.localization.heatmaps import normalized_maps
 from bundle.localization.inferer import AttentionMiningInferer
+from bundle.networks.maps import normalized_maps
 
 
 class CountingNet(nn.Module):

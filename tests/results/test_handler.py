@@ -17,10 +17,10 @@ from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCropd, Compose, Flipd, Invertd, LoadImaged, SpatialCropd
 from PIL import Image
 
-from bundle.anomaly import AnomalyVerdictd
+from bundle.anomaly import AnomalyVerdictd, CalibrationWriter
 from bundle.preprocessing import ResizeAndPadd
 from bundle.reading.reader import RadiologyReader
-from bundle.results import CalibrationWriter, ResultsHandler, ResultsWriter
+from bundle.results import ResultsHandler, ResultsWriter
 from bundle.results.handler import image_result
 
 

@@ -27,12 +27,12 @@ from torch import nn
 
 from bundle.classification import ClassificationLoss
 from bundle.classification.attention_lite import AttentionLite0
-from bundle.classification.metrics import class_aurocs, patient_bootstrap
 from bundle.classification.sna_resnet import SNAResNet
 from bundle.classification.temperature import expected_calibration_error, fit_temperature
 from bundle.lists.known_sets.image_folders import collection_rows
 from bundle.lists.known_sets.layouts import LAYOUTS
 from bundle.reading.reader import RadiologyReader
+from bundle.training.auroc import class_aurocs, patient_bootstrap
 
 BLOCKS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", {}),
