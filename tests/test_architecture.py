@@ -54,6 +54,14 @@ class TestArchitecture(unittest.TestCase):
                 if own in SHARED:
                     self.assertEqual(others - set(SHARED[: SHARED.index(own)]), set())
 
+    def test_no_public_name_is_defined_twice(self):
+        places: dict[str, list[str]] = {}
+        for path in sorted(PACKAGE.rglob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+        self.assertEqual({name: where for name, where in places.items() if len(where) > 1}, {})
+
     def test_tensor_maths_is_pure(self):
         for path in (PACKAGE / "anomaly" / "topk").glob("*.py"):
             for name in imports_of(path):

@@ -28,7 +28,7 @@ from monai.deploy.core import (
     OutputContext,
 )
 
-from bundle.service.settings import Model
+from bundle.service.settings import ServedModel
 from bundle.service.workflow import WarmWorkflow
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class StudyOperator(Operator):
     def start(self) -> None:
         """Load the network, once."""
         self._scratch = tempfile.TemporaryDirectory()
-        model = Model("deploy", self._bundle / "configs" / "inference.json")
+        model = ServedModel("deploy", self._bundle / "configs" / "inference.json")
         self._workflow = WarmWorkflow(model, Path(self._scratch.name))
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from bundle.service.settings import Model
+from bundle.service.settings import ServedModel
 from bundle.service.workflow import WarmWorkflow
 
 
@@ -38,7 +38,7 @@ class BundleTask(InferTask):
         names = list(outputs["channel_def"].values())
         super().__init__(InferType.SEGMENTATION, {name: i for i, name in enumerate(names, 1)}, 2, metadata["task"])
         self._scratch = tempfile.TemporaryDirectory()
-        model = Model("label", bundle / "configs" / "inference.json", {"formats": ["json", "nifti"]})
+        model = ServedModel("label", bundle / "configs" / "inference.json", {"formats": ["json", "nifti"]})
         self._workflow = WarmWorkflow(model, Path(self._scratch.name))
 
     def is_valid(self) -> bool:

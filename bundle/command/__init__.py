@@ -6,7 +6,7 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
-    options=["plain", "typed_value"],
+    options=["literal", "typed_value"],
     run=["prepare_run", "run_to_end", "written_settings"],
     workflow=["BundleWorkflow"],
 )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-__all__ = ["PATHS", "is_switch", "items_of", "plain", "protected", "read_option", "read_options", "typed_value"]
+__all__ = ["PATHS", "is_switch", "items_of", "literal", "protected", "read_option", "read_options", "typed_value"]
 
 # options that name a file or a folder: always a plain value, never an expression
 PATHS = frozenset(
@@ -36,7 +36,7 @@ class _BrokenRuleError(ValueError):
     """A value that an option cannot have; says what the option must be."""
 
 
-def plain(text: str | os.PathLike) -> str:
+def literal(text: str | os.PathLike) -> str:
     r"""
     Return the expression of a configuration whose value is exactly this text.
 
@@ -48,10 +48,10 @@ def plain(text: str | os.PathLike) -> str:
         text: any text or path.
 
     Example:
-        >>> plain("/films/@a #1")
+        >>> literal("/films/@a #1")
         "$'/films/\\U00000040a \\U000000231'"
         >>> from monai.bundle import ConfigParser
-        >>> ConfigParser({"input": plain("/films/@a #1")}).get_parsed_content("input")
+        >>> ConfigParser({"input": literal("/films/@a #1")}).get_parsed_content("input")
         '/films/@a #1'
     """
     words = "".join(c if c.isalnum() or c in "/._- " else f"\\U{ord(c):08x}" for c in os.fspath(text))
@@ -59,9 +59,9 @@ def plain(text: str | os.PathLike) -> str:
 
 
 def protected(value: Any) -> Any:
-    """Return a value with every text that MONAI would change replaced by its :py:func:`plain` expression."""
+    """Return a value with every text that MONAI would change replaced by its :py:func:`literal` expression."""
     if isinstance(value, str) and (value.startswith(_EXPRESSIONS) or "#" in value):
-        return plain(value)
+        return literal(value)
     if isinstance(value, list):
         return [protected(item) for item in value]
     return value
@@ -124,7 +124,7 @@ def read_options(settings: Mapping[str, Any], content: Mapping[str, Any]) -> dic
         name = key.lstrip("+")
         read = read_option(name, value, content.get(name))
         if name in PATHS and read is not None:
-            found[key] = plain(read)
+            found[key] = literal(read)
         elif name == "device" and isinstance(read, str) and not read.startswith(_EXPRESSIONS):
             found[key] = f"$torch.device('{read}')"  # configurations ask it for its type
         else:

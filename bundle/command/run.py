@@ -93,7 +93,7 @@ def errors_as_one_line() -> None:
     sys.excepthook = _one_line
 
 
-def settings_digest(settings: Mapping[str, Any]) -> str:
+def digest_of_given(settings: Mapping[str, Any]) -> str:
     """
     Return a digest of the settings of a run that its results depend on, for a workflow that was not typed.
 

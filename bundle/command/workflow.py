@@ -19,8 +19,8 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from bundle.command.closing_words import closing_words
 from bundle.command.command_line import check_settings, check_whole_run, listed
 from bundle.command.layers import located, merged_layers, read_layer
-from bundle.command.options import plain, read_option, read_options
-from bundle.command.run import command_line_of_this_run, errors_as_one_line, settings_digest
+from bundle.command.options import literal, read_option, read_options
+from bundle.command.run import command_line_of_this_run, digest_of_given, errors_as_one_line
 
 __all__ = ["BundleWorkflow"]
 
@@ -102,7 +102,7 @@ class BundleWorkflow(ConfigWorkflow):
         )
         self.args_file = args_file
         if "progress" in content and command_line is None:  # what was typed, `written_settings` tells
-            self.parser["progress::written"] = {"given": settings_digest(settings)}
+            self.parser["progress::written"] = {"given": digest_of_given(settings)}
 
     def set_path(self, key: str, path: str | os.PathLike) -> None:
         """
@@ -112,7 +112,7 @@ class BundleWorkflow(ConfigWorkflow):
             key: name of the option.
             path: its value, whatever is in it.
         """
-        self.parser[key] = plain(path)
+        self.parser[key] = literal(path)
 
     def initialize(self) -> Any:
         """

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from bundle.model.file import ModelFile, described, plain
+from bundle.model.file import ModelFile, described, json_value
 
 __all__ = ["check_model"]
 
@@ -50,7 +50,7 @@ def check_model(
     different: dict[str, tuple[Any, Any]] = {
         key: (value, model.settings[key])
         for key, value in settings.items()
-        if key in model.settings and plain(value, key) != model.settings[key]
+        if key in model.settings and json_value(value, key) != model.settings[key]
     }
     own = described(network)
     if own["arguments"] is not None and own != model.content["network"]:
@@ -83,4 +83,4 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Any, A
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(plain(value, "value"))
+    return value if isinstance(value, str) else json.dumps(json_value(value, "value"))

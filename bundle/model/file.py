@@ -166,9 +166,9 @@ def write_model(
         "weights": _bound(Path(weights), folder),
         "calibration": _bound(Path(calibration), folder) if calibration and Path(calibration).is_file() else None,
         "network": described(network),
-        "settings": plain(settings, "settings"),
-        "changeable": plain(changeable or {}, "changeable"),
-        "training_set": plain(training_set, "training_set"),
+        "settings": json_value(settings, "settings"),
+        "changeable": json_value(changeable or {}, "changeable"),
+        "training_set": json_value(training_set, "training_set"),
     }
     _write(folder, content)
 
@@ -198,7 +198,7 @@ def rewrite_model(
             **model.content,
             "bundle_version": __version__,
             "calibration": _bound(Path(calibration), folder),
-            "training_set": plain(training_set, "training_set"),
+            "training_set": json_value(training_set, "training_set"),
         },
     )
 
@@ -247,7 +247,7 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
     return ModelFile(file.parent, content, file_sha256(file))
 
 
-def plain(value: Any, name: str) -> Any:
+def json_value(value: Any, name: str) -> Any:
     """
     Return a value as JSON holds it: tuples as lists, numbers of NumPy and torch as Python's.
 
@@ -259,11 +259,11 @@ def plain(value: Any, name: str) -> Any:
         ValueError: When something is not finite or not plain.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item, f"{name}::{key}") for key, item in value.items()}
+        return {str(key): json_value(item, f"{name}::{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, f"{name}::{i}") for i, item in enumerate(value)]
+        return [json_value(item, f"{name}::{i}") for i, item in enumerate(value)]
     if hasattr(value, "tolist"):
-        return plain(value.tolist(), name)
+        return json_value(value.tolist(), name)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}.")
     if value is None or isinstance(value, str | bool | int | float):
@@ -371,4 +371,4 @@ def described(network: nn.Module) -> dict[str, Any]:
     if not kind.__module__.startswith(tuple(f"{package}." for package in _PACKAGES.values())) or arguments is None:
         return {"name": f"{kind.__module__}.{kind.__qualname__}", "arguments": None}
     kept = {name: None if name in _STARTS else value for name, value in arguments.items()}
-    return {"name": kind.__name__, "arguments": plain(kept, "network")}
+    return {"name": kind.__name__, "arguments": json_value(kept, "network")}

@@ -22,7 +22,7 @@ from monai.utils import convert_to_tensor
 from torch import nn
 
 import bundle
-from bundle.command.options import plain
+from bundle.command.options import literal
 from bundle.lists.find import find_images
 from bundle.model.file import ModelFile, read_model
 from bundle.reading.datasets import ReadableDataLoader
@@ -242,7 +242,7 @@ def inference_parser(
     for name, value in (settings or {}).items():
         if name not in parser:
             raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")
-        parser[name] = plain(value) if isinstance(value, str | Path) else value
+        parser[name] = literal(value) if isinstance(value, str | Path) else value
     return parser
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Model", "Node", "Page", "Peer", "Settings", "Source", "Tls", "load_settings"]
+__all__ = ["Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class Model:
+class ServedModel:
     """
     An inference workflow that is kept loaded.
 
@@ -150,7 +150,7 @@ class Settings:
     """
 
     state_dir: Path
-    models: tuple[Model, ...]
+    models: tuple[ServedModel, ...]
     destinations: tuple[Node, ...] = ()
     ae_title: str = "BUNDLE"
     host: str = "127.0.0.1"
@@ -172,7 +172,7 @@ class Settings:
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PARTS: dict[str, type] = {
-    "models": Model,
+    "models": ServedModel,
     "destinations": Node,
     "peers": Peer,
     "tls": Tls,

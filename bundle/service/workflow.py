@@ -15,7 +15,7 @@ import pydicom
 from monai.bundle import ConfigParser
 
 from bundle.command.workflow import BundleWorkflow
-from bundle.service.settings import Model
+from bundle.service.settings import ServedModel
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
 
@@ -57,7 +57,7 @@ class WarmWorkflow:
         ValueError: When the model's settings name what the configuration does not define, or no ``model_dir``.
     """
 
-    def __init__(self, model: Model, scratch: Path) -> None:
+    def __init__(self, model: ServedModel, scratch: Path) -> None:
         arguments = ConfigParser.load_config_file(model.args_file)
         root = model.args_file.resolve().parents[1]
         self.name, self.modalities = model.name, model.modalities

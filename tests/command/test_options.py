@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.command.options import PATHS, plain, read_option, read_options, typed_value
+from bundle.command.options import PATHS, literal, read_option, read_options, typed_value
 
 # the words by which Python Fire, MONAI's references, macros and expressions, YAML and a shell could take a path
 HARD = ["a#b", "123", "0x1f", "None", "true", "$1+1", "@seed", "%configs/base.yaml", "a::b", "[1, 2]", "{a: 1}", "a,b"]
@@ -34,7 +34,7 @@ HARD += [string.printable, "'''", '"""\\', "\udcff", "{}", "a;b", "*?[x]", "x#fr
 
 @pytest.mark.parametrize("text", HARD)
 def test_a_plain_text_is_its_own_value(text):
-    parser = ConfigParser({"a": plain(text), "b": "$@a + '/model.pt'", "c": "@a", "d": ["@a"]})
+    parser = ConfigParser({"a": literal(text), "b": "$@a + '/model.pt'", "c": "@a", "d": ["@a"]})
     values = [parser.get_parsed_content(key) for key in "abc"]
     assert values == [text, text + "/model.pt", text]
     assert parser.get_parsed_content("d") == [text]

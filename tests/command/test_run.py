@@ -16,7 +16,7 @@ from monai.utils import set_determinism
 
 from bundle.anomaly.topk import soft_topk
 from bundle.command import prepare_run, run_to_end
-from bundle.command.run import settings_digest
+from bundle.command.run import digest_of_given
 from bundle.networks.pretrained import read_state_dict
 
 
@@ -24,9 +24,9 @@ class TestSettingsDigest(unittest.TestCase):
     def test_places_do_not_count_and_settings_do(self):
         # a workflow that Python started is identified by what it was given, as a typed one is by its flags
         given = {"top_fraction": 0.1, "reader#window": None}
-        same = settings_digest({**given, "output_dir": "elsewhere", "resume": True})
-        self.assertEqual(settings_digest(given), same)
-        self.assertNotEqual(settings_digest({**given, "reader#window": "first"}), same)
+        same = digest_of_given({**given, "output_dir": "elsewhere", "resume": True})
+        self.assertEqual(digest_of_given(given), same)
+        self.assertNotEqual(digest_of_given({**given, "reader#window": "first"}), same)
 
 
 class TestPrepareRun(unittest.TestCase):

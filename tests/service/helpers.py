@@ -19,7 +19,7 @@ from pynetdicom import AE
 
 from bundle.anomaly.calibration import write_calibration
 from bundle.service.job_queue import JobQueue
-from bundle.service.settings import Model, Settings
+from bundle.service.settings import ServedModel, Settings
 from bundle.service.workflow import WarmWorkflow
 from tests.synthetic_dicom import save_dicom
 from tests.workflows import write_start
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RADIOGRAPH, ULTRASOUND = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.6.1"
 
 
-def small_adfa(folder: Path) -> Model:
+def small_adfa(folder: Path) -> ServedModel:
     """Write an untrained ADFA with a made-up calibration."""
     settings = {"image_size": [32, 32], "backbone_weights": None}
     torch.manual_seed(0)
@@ -36,20 +36,20 @@ def small_adfa(folder: Path) -> Model:
     write_calibration(folder / "calibration.json", weights, [0.1 * i for i in range(20)], 0.5, 0.1)
     torch.manual_seed(0)
     write_start(folder, "adfa", **settings)  # once more, with the calibration
-    return Model("adfa", ROOT / "configs" / "args_adfa_inference.yaml", {"model_dir": str(folder)})
+    return ServedModel("adfa", ROOT / "configs" / "args_adfa_inference.yaml", {"model_dir": str(folder)})
 
 
-def small_msa(folder: Path) -> Model:
+def small_msa(folder: Path) -> ServedModel:
     """Write an untrained localization network of two classes, for radiographs."""
     torch.manual_seed(0)
     settings = {"image_size": [64, 64], "mining_steps": 1, "classes": ["Effusion", "Mass"]}
     write_start(folder, "msa", backbone_weights=None, **settings)
     # it has no calibration, so nothing would be found otherwise
     given = {"model_dir": str(folder), "probability_threshold": 0.001}
-    return Model("msa", ROOT / "configs" / "args_msa_inference.yaml", given, ("CR", "DX"))
+    return ServedModel("msa", ROOT / "configs" / "args_msa_inference.yaml", given, ("CR", "DX"))
 
 
-def built_bundle(model: Model, folder: Path) -> Path:
+def built_bundle(model: ServedModel, folder: Path) -> Path:
     """Write a bundle as scripts/build_zoo.py does, of one configuration and its weights; return its folder."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / file) for file in ConfigParser.load_config_file(model.args_file)["config_file"]])
@@ -62,7 +62,7 @@ def built_bundle(model: Model, folder: Path) -> Path:
 
 
 @contextmanager
-def quiet_workflow(model: Model, scratch: Path) -> Iterator[WarmWorkflow]:
+def quiet_workflow(model: ServedModel, scratch: Path) -> Iterator[WarmWorkflow]:
     """Load a workflow without leaving its exception hook and determinism behind."""
     hook = sys.excepthook
     try:

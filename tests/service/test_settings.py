@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bundle.service.settings import Model, Node, Peer, Tls, load_settings
+from bundle.service.settings import Node, Peer, ServedModel, Tls, load_settings
 
 GOOD = """
 state_dir: state
@@ -29,7 +29,7 @@ class TestSettings(unittest.TestCase):
         settings, folder = self.load(GOOD)
         self.assertEqual(settings.state_dir, folder.resolve() / "state")
         args_file = folder.resolve() / "../args.yaml"
-        self.assertEqual(settings.models, (Model("adfa", args_file, {"model_dir": "weights"}, ("CR", "DX")),))
+        self.assertEqual(settings.models, (ServedModel("adfa", args_file, {"model_dir": "weights"}, ("CR", "DX")),))
         self.assertEqual(settings.destinations, (Node("ARCHIVE", "127.0.0.1", 4242),))
         self.assertEqual(settings.peers, (Peer("CR1", "10.0.0.5"),))
         self.assertEqual(settings.quiet_seconds, 5)

@@ -22,7 +22,7 @@ from bundle.results.dicom.sr import read_boxes_from_sr
 from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job
-from bundle.service.settings import Model, Node
+from bundle.service.settings import Node, ServedModel
 from bundle.service.worker import Worker
 from bundle.service.workflow import WarmWorkflow
 from tests.service.helpers import (
@@ -137,7 +137,7 @@ class TestWorker(unittest.TestCase):
         model = replace(model, settings={**model.settings, **fixed})
         built = built_bundle(model, self.folder / "built")
         produced = []
-        for each in (Model("given", built / "configs" / "inference.json", fixed), model):
+        for each in (ServedModel("given", built / "configs" / "inference.json", fixed), model):
             with quiet_workflow(each, self.folder / "scratch") as workflow:
                 produced.append(workflow.run([image], self.folder / f"{each.name}_results").results)
         for (one, _, first), (two, _, second) in zip(*produced, strict=True):
