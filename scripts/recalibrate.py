@@ -35,13 +35,7 @@ def _word(text: str) -> Any:
 def _lines(done: Recalibrated) -> list[str]:
     lines = [f"left out: {Path(file).name}: {reason}" for file, reason in done.left_out]
     source = f"{done.images} images, {len(done.left_out)} left out" if done.images else "what the old one keeps"
-    lines.append(f"calibrated on {source}")
-    if "scores" in done.calibration:
-        rate = done.calibration["false_alarm_rate"]
-        return [*lines, f"false_alarm_rate {rate:g}: threshold {done.calibration['threshold']:.6g}"]
-    lines.append(f"temperature {done.calibration['temperature']:.4g}")
-    points = done.calibration["thresholds"].items()
-    return lines + [f"{name}: {'none' if point is None else f'{point:.4g}'}" for name, point in points]
+    return [*lines, f"calibrated on {source}", *done.lines]
 
 
 def main() -> None:

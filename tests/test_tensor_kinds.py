@@ -94,8 +94,8 @@ NO_TENSOR = set(
 )
 
 AFTER_THE_NETWORK = set(  # scores, maps and metrics of what a network gave; every workflow goes through them
-    "ExportedNetwork anomaly_heatmap compute_pointing_game fit_temperature heat_of_normal make_abnormal "
-    "mean_of_largest overlaps random_region randomization_check summarize_localization".split()
+    "ExportedNetwork anomaly_heatmap class_calibration compute_pointing_game fit_temperature heat_of_normal "
+    "make_abnormal mean_of_largest overlaps random_region randomization_check summarize_localization".split()
 )
 
 

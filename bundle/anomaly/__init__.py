@@ -7,7 +7,7 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     adfa=["ADFA"],
-    calibration=["CalibrationWriter", "read_calibration", "write_calibration"],
+    calibration=["CalibrationWriter", "at_false_alarm_rate", "read_calibration", "write_calibration"],
     center_bank=["CenterBank"],
     center_bank_updater=["CenterBankUpdater"],
     channel_attention=["AdaptiveChannelAttention"],
@@ -19,6 +19,7 @@ __all__, __getattr__, __dir__ = public(
     normal_refit=["NormalRefit"],
     padim=["PaDiM"],
     patch_memory=["PatchMemory"],
+    recalibration=["AnomalyRecalibration"],
     scoring=["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap"],
     synthetic_anomaly_transforms=["MakeAbnormald", "RandMakeAbnormald"],
 )

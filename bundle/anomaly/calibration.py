@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -17,18 +16,52 @@ import torch
 from ignite.engine import Engine, Events
 
 from bundle.anomaly.conformal import conformal_threshold, promised_threshold
-from bundle.files import atomic_path, file_sha256
-from bundle.model.calibration_checks import check_anomaly_calibration, parse_calibration
+from bundle.model.calibration_file import (
+    check_order,
+    checked_calibration,
+    read_calibration_file,
+    write_calibration_file,
+)
+from bundle.rules import is_number, number_in, shown
 from bundle.training.processes.reduction import gathered
 
-__all__ = ["CalibrationWriter", "heat_of_normal", "read_calibration", "with_false_alarm_rate", "write_calibration"]
+__all__ = [
+    "CalibrationWriter",
+    "at_false_alarm_rate",
+    "check_calibration",
+    "heat_of_normal",
+    "read_calibration",
+    "write_calibration",
+]
 
 logger = logging.getLogger(__name__)
+_PARTS = ("false_alarm_rate", "threshold", "heat_low", "scores")
 
 
 def heat_of_normal(heatmap: torch.Tensor) -> float:
     """Return the heat that nine tenths of a normal image's heatmap do not reach."""
     return float(torch.as_tensor(heatmap).flatten().quantile(0.9))
+
+
+def check_calibration(content: Any, source: str) -> dict[str, Any]:
+    """
+    Return the calibration of an anomaly score, after checking every part of it.
+
+    The threshold must be the one that the scores and the rate give, so a threshold that was changed by hand, or scores
+    that were lost, are noticed.
+
+    Args:
+        content: of a file, or made by a program: ``weights_sha256``, ``scores``, ``threshold`` (``None`` where so few
+            scores promise none), ``false_alarm_rate`` and ``heat_low``.
+        source: name of the file, for messages.
+
+    Returns:
+        the same with ``threshold`` infinite in place of ``None``.
+
+    Raises:
+        ValueError: When a part is missing, of another type, not finite or out of range.
+    """
+    return checked_calibration(content, source, _PARTS, _checked)
 
 
 def write_calibration(
@@ -59,17 +92,13 @@ def write_calibration(
             false_alarm_rate,
             1 / (len(scores) + 1),
         )
-    content = {
-        "weights_sha256": file_sha256(weights),
+    parts = {
         "false_alarm_rate": false_alarm_rate,
         "threshold": None if math.isinf(threshold) else threshold,
         "heat_low": heat_low,
         "scores": sorted(map(float, scores)),
     }
-    check_anomaly_calibration(content, Path(path).name)
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2))
-    return content
+    return write_calibration_file(path, weights, parts, check_calibration)
 
 
 def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dict[str, Any] | None:
@@ -81,41 +110,41 @@ def read_calibration(path: str | Path, weights_sha256: str | None = None) -> dic
         weights_sha256: of the checkpoint in use; ``None`` skips the comparison.
 
     Returns:
-        ``scores``, ``threshold`` (infinity where none can be promised), ``false_alarm_rate``, ``heat_low``.
+        ``weights_sha256``, ``scores``, ``threshold`` (infinity where none can be promised), ``false_alarm_rate``,
+        ``heat_low``.
 
     Raises:
         ValueError: When the file is malformed, a part of it is missing, not finite or out of range, or it belongs to
             other weights.
     """
-    source = Path(path)
-    if not source.is_file():
-        logger.warning(
-            "no calibration%s: scores come without p-values and verdicts", f" '{source.name}'" if source.name else ""
-        )
-        return None
-    content = check_anomaly_calibration(parse_calibration(source.read_bytes(), source.name), source.name)
-    if weights_sha256 not in (None, content["weights_sha256"]):
-        raise ValueError(f"'{source.name}' belongs to other weights than those in use; calibrate again.")
-    return content
+    without = "scores come without p-values and verdicts"
+    return read_calibration_file(path, weights_sha256, check_calibration, without)
 
 
-def with_false_alarm_rate(content: Mapping[str, Any], false_alarm_rate: float) -> dict[str, Any]:
+def at_false_alarm_rate(
+    calibration: Mapping[str, Any] | None, false_alarm_rate: float | None = None
+) -> dict[str, Any] | None:
     """
     Return a calibration for another false-alarm rate, from the scores that it keeps.
 
     Args:
-        content: what :py:func:`read_calibration` returned.
-        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
+        calibration: what :py:func:`read_calibration` returned.
+        false_alarm_rate: wanted share of false alarms among normal images, in (0, 1); ``None`` for the calibration's.
 
     Raises:
-        ValueError: When the rate is out of range, or less than so many scores can promise.
+        ValueError: When there is no calibration, the rate is out of range, or less than so many scores can promise.
 
     Example:
-        >>> with_false_alarm_rate({"scores": [1.0, 2.0, 3.0]}, 0.5)
+        >>> at_false_alarm_rate({"scores": [1.0, 2.0, 3.0]}, 0.5)
         {'scores': [1.0, 2.0, 3.0], 'false_alarm_rate': 0.5, 'threshold': 2.0}
     """
-    threshold = promised_threshold(torch.tensor(content["scores"], dtype=torch.float64), false_alarm_rate)
-    return {**content, "false_alarm_rate": float(false_alarm_rate), "threshold": threshold}
+    if false_alarm_rate is None:
+        return None if calibration is None else dict(calibration)
+    if calibration is None:
+        wish = f"false_alarm_rate {false_alarm_rate}"
+        raise ValueError(f"{wish} needs a calibration to choose from, this model has none that applies.")
+    threshold = promised_threshold(torch.tensor(calibration["scores"], dtype=torch.float64), false_alarm_rate)
+    return {**calibration, "false_alarm_rate": float(false_alarm_rate), "threshold": threshold}
 
 
 class CalibrationWriter:
@@ -153,3 +182,20 @@ class CalibrationWriter:
             return
         saved = write_calibration(self.path, self.weights, scores, float(np.median(heat)), self.rate)
         logger.info("calibrated on %d normals: threshold %s", len(scores), saved["threshold"])
+
+
+def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
+    rate = number_in("false_alarm_rate", content["false_alarm_rate"], 0, 1, without_low=True, without_high=True)
+    number_in("heat_low", content["heat_low"], -math.inf)
+    scores, threshold = check_order("scores", content["scores"]), content["threshold"]
+    if threshold is not None and not is_number(threshold):
+        raise ValueError(f"threshold must be a finite number or null, got {shown(threshold)}.")
+    expected = conformal_threshold(torch.tensor(scores, dtype=torch.float64), rate)
+    given = math.inf if threshold is None else float(threshold)
+    if given != expected and not math.isclose(given, expected, rel_tol=1e-9):
+        wanted = "null" if math.isinf(expected) else f"{expected:g}"
+        raise ValueError(
+            f"threshold must be {wanted}, which its {len(scores)} scores give for a false_alarm_rate of {rate:g}, "
+            f"got {shown(threshold)}."
+        )
+    return {**{name: content[name] for name in _PARTS}, "threshold": given}

@@ -10,7 +10,7 @@ import torch
 
 from bundle.rules import number_in
 
-__all__ = ["conformal_p_values", "conformal_threshold", "promised_threshold"]
+__all__ = ["conformal_p_values", "conformal_threshold", "normals_needed", "promised_threshold"]
 
 
 def conformal_p_values(scores: torch.Tensor, calibration: torch.Tensor) -> torch.Tensor:
@@ -104,6 +104,24 @@ def promised_threshold(calibration: torch.Tensor, false_alarm_rate: float) -> fl
             f"got {false_alarm_rate:g}."
         )
     return threshold
+
+
+def normals_needed(false_alarm_rate: float) -> int:
+    """
+    Return how many normal images a false-alarm rate needs: ``n >= 1 / rate - 1`` (Vovk et al., 2005).
+
+    Args:
+        false_alarm_rate: in (0, 1).
+
+    Raises:
+        ValueError: When it is out of range.
+
+    Example:
+        >>> normals_needed(0.05), normals_needed(0.1)
+        (19, 9)
+    """
+    number_in("false_alarm_rate", false_alarm_rate, 0, 1, without_low=True, without_high=True)
+    return math.ceil((1 - 1e-9) / false_alarm_rate - 1)
 
 
 def _check(calibration: torch.Tensor) -> None:

@@ -21,7 +21,6 @@ __all__ = [
     "threshold_of",
     "thresholds_of",
     "wilson_interval",
-    "with_operating_points",
 ]
 
 
@@ -143,27 +142,6 @@ def thresholds_of(
         else threshold_of(curve, name=f"'{name}'", **(wish if findings is None or name in findings else {}))
         for name, curve in roc.items()
     }
-
-
-def with_operating_points(
-    content: Mapping[str, Any],
-    sensitivity: float | None = None,
-    specificity: float | None = None,
-    findings: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """
-    Return a calibration with other operating points, from the curves that it keeps; see :py:func:`thresholds_of`.
-
-    Args:
-        content: what :py:func:`bundle.classification.read_classifier_calibration` returned.
-        sensitivity: see :py:func:`threshold_of`.
-        specificity: see :py:func:`threshold_of`.
-        findings: see :py:func:`thresholds_of`.
-
-    Raises:
-        ValueError: When no curve was kept, or the images of a class are too few to promise what was wished for.
-    """
-    return {**content, "thresholds": thresholds_of(content.get("roc") or {}, sensitivity, specificity, findings)}
 
 
 def choose_threshold(

@@ -9,6 +9,7 @@ __all__, __getattr__, __dir__ = public(
     anomaly_prior=["AnomalyPrior"],
     box_attention=["BoxAttentionLoss"],
     box_supervision=["BoxSupervision"],
+    erasure=["erased_logits"],
     evaluation=["LocalizationFigures"],
     inferer=["AttentionMiningInferer"],
     metrics=["summarize_localization"],

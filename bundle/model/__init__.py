@@ -10,7 +10,6 @@ __all__, __getattr__, __dir__ = public(
     feature_cells=["FeatureCells"],
     file=["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "write_model"],
     predict=["Model", "Predictions", "load_model"],
-    recalibrate=["at_operating_point"],
     save=["save_start", "save_trained"],
     training_set=["check_one_kind", "describe_training_set"],
     verdict_gate=["VerdictGated"],

@@ -5,31 +5,20 @@
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from monai.utils import CommonKeys, convert_to_tensor
+from monai.utils import CommonKeys
 
-from bundle.anomaly.calibration import heat_of_normal, with_false_alarm_rate, write_calibration
-from bundle.classification.calibration import write_classifier_calibration
-from bundle.classification.operating_points import roc_points, thresholds_of, with_operating_points
-from bundle.classification.temperature import fit_temperature
 from bundle.files import atomic_path
-from bundle.lists.find import find_images
-from bundle.lists.known_sets.layouts import not_normal_folders
 from bundle.lists.near_copies import near_copies
 from bundle.lists.patients import items_digest
-from bundle.lists.table import load_label_table
-from bundle.localization.erasure import erased_logits
 from bundle.model.feature_cells import FeatureCells
 from bundle.model.file import rewrite_model
 from bundle.model.predict import Model
@@ -40,14 +29,46 @@ from bundle.model.training_set import (
     distance_of,
 )
 from bundle.reading.reader import split_frame
-from bundle.results.verdicts import findings_of
 from bundle.rules import number_in
 
-__all__ = ["Recalibrated", "at_operating_point", "class_calibration", "normals_needed", "recalibrate"]
+__all__ = ["Recalibrated", "Recalibration", "recalibrate"]
 
 logger = logging.getLogger(__name__)
-DEFAULT_RATE = 0.1
 EXPORTED = (".ts", ".pt2", ".onnx")
+
+
+class Recalibration(Protocol):
+    """
+    A family's part of a recalibration, which its configuration names ``recalibration``.
+
+    Attributes:
+        wishes: names of what an operating point can be chosen by.
+        labelled: images come with a table of labels.
+    """
+
+    wishes: tuple[str, ...]
+    labelled: bool
+
+    def without_images(self, **wishes: float) -> dict[str, Any] | None:
+        """Return what the model's calibration gives for a wish."""
+
+    def items(self, folder: Path, labels_csv: Any, allow_outside: bool) -> tuple[list[dict], list[tuple[str, str]]]:
+        """Return images with ``key`` and, where labelled, ``label``; and file and reason of what is left out."""
+
+    def check_number(self, number: int, left_out: Sequence[tuple[str, str]], folder: Path, **wishes: float) -> None:
+        """Refuse too few images."""
+
+    def numbers(self, item: dict[str, Any]) -> torch.Tensor:
+        """Return what a calibration keeps of an image that the network has seen."""
+
+    def fit(self, numbers: torch.Tensor, items: Sequence[Mapping[str, Any]], **wishes: float) -> dict[str, Any]:
+        """Return the calibration."""
+
+    def write(self, path: Path, weights: Path, calibration: Mapping[str, Any]) -> None:
+        """Save it for weights."""
+
+    def lines(self, calibration: Mapping[str, Any]) -> list[str]:
+        """Return what a person is shown of it."""
 
 
 @dataclass
@@ -57,11 +78,13 @@ class Recalibrated:
 
     Args:
         calibration: what the new folder's calibration holds, without the SHA-256 of the weights.
+        lines: what a person is shown of it.
         images: that it was fitted to; 0 where it came from what the old one keeps.
         left_out: file and reason of each image that was not used.
     """
 
     calibration: dict[str, Any]
+    lines: list[str]
     images: int = 0
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
@@ -70,10 +93,9 @@ class Recalibrated:
 class _Seen:
     """What the network gave for the images of a folder."""
 
-    items: list[dict[str, Any]] = field(default_factory=list)  # what their files say, without pixels
+    items: list[dict[str, Any]] = field(default_factory=list)  # what their files and the table say, without pixels
     cells: list[torch.Tensor] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)  # score and heat of normal, or logits
-    keys: list[str] = field(default_factory=list)
+    numbers: list[torch.Tensor] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -82,12 +104,10 @@ def recalibrate(
     output_dir: str | Path,
     images: str | Path | None = None,
     labels_csv: str | Path | None = None,
-    false_alarm_rate: float | None = None,
-    sensitivity: float | None = None,
-    specificity: float | None = None,
     mixed_training: bool = False,
     allow_outside: bool = False,
     another_kind: bool = False,
+    **wishes: float | None,
 ) -> Recalibrated:
     """
     Write a model folder with the same weights and another calibration; the old folder stays as it is.
@@ -102,12 +122,12 @@ def recalibrate(
             Near copies count once; of a file of several normal frames, the middle one counts.
         labels_csv: labels of ``images``, see :py:func:`bundle.lists.load_label_table`; rows of the split ``train`` are
             left out. For the other families only.
-        false_alarm_rate: of ADFA, in (0, 1); ``None`` keeps that of the old calibration, or takes 0.1.
-        sensitivity: that the operating point of each finding is to promise, in (0, 1); for the other families.
-        specificity: the same; one of them, or none for the largest sum of both.
         mixed_training: allow images of more than one modality, or gray and color ones.
         allow_outside: take images by links out of the folder too.
         another_kind: allow images of which most are outside of what the model was trained on.
+        **wishes: operating point, in (0, 1): ``false_alarm_rate`` of ADFA, of which ``None`` keeps that of the old
+            calibration, or takes 0.1; ``sensitivity`` or ``specificity`` that each finding's is to promise, for the
+            other families, without which it is the largest sum of both.
 
     Returns:
         what was done.
@@ -120,155 +140,55 @@ def recalibrate(
         ``recalibrate(bundle.load_model("OUT"), "NEW", "our_normals", false_alarm_rate=0.05)``
     """
     images = None if images is None else Path(images).expanduser()
-    wishes = {"false_alarm_rate": false_alarm_rate, "sensitivity": sensitivity, "specificity": specificity}
-    _check_asked(model, images, labels_csv, {name: wish for name, wish in wishes.items() if wish is not None})
+    wished = {name: wish for name, wish in wishes.items() if wish is not None}
+    if model.setting("overridden"):
+        name = model.file.folder.name
+        raise ValueError(f"'{name}' was loaded with settings that contradict it: no calibration is made for these.")
+    part: Recalibration = model.setting("recalibration")
+    _check_asked(model, part, images, labels_csv, wished)
     folder = _new_folder(output_dir, model.file.folder)
-    training_set, saved = model.file.training_set, model.setting("saved_calibration")
+    training_set = model.file.training_set
     if images is None:
-        chosen = at_operating_point(saved, false_alarm_rate, sensitivity, specificity, *_classes_of(model))
-        done = Recalibrated(chosen or {})  # a wish without calibration is refused
+        calibration = part.without_images(**wished) or {}  # a wish without calibration is refused
+        done = Recalibrated(calibration, part.lines(calibration))
     else:
         if training_set is None:
             raise ValueError(f"'{model.file.folder.name}' is of a network that was not trained: nothing to calibrate.")
-        if model.file.family == "adfa":
-            rate = false_alarm_rate or (saved or {}).get("false_alarm_rate", DEFAULT_RATE)
-            done, seen = _of_normals(model, images, rate, allow_outside)
-        else:
-            rows = _labelled(model, images, Path(labels_csv or ""), allow_outside)
-            done, seen = _of_labelled(model, rows, sensitivity, specificity)
+        items, left_out = part.items(images, Path(labels_csv or ""), allow_outside)
+        items, copies = _counted_once(items)
+        part.check_number(len(items), left_out + copies, images, **wished)
+        seen = _seen(model, items, part)
+        left_out += copies + seen.left_out
+        part.check_number(len(seen.items), left_out, images, **wished)
+        calibration = part.fit(torch.stack(seen.numbers), seen.items, **wished)
+        done = Recalibrated(calibration, part.lines(calibration), len(seen.items), left_out)
         check_one_kind(seen.items, mixed_training)
         if not another_kind:
             _check_kind(training_set, seen, images)
         training_set = _training_set_of(training_set, seen, mixed_training)
-    _write(model, folder, done.calibration, training_set)
+    _write(model, part, folder, done.calibration, training_set)
     return done
 
 
-def at_operating_point(
-    calibration: Mapping[str, Any] | None,
-    false_alarm_rate: float | None = None,
-    sensitivity: float | None = None,
-    specificity: float | None = None,
-    classes: Sequence[str] = (),
-    normal_class: str | None = None,
-    probability_threshold: float | None = None,
-) -> dict[str, Any] | None:
-    """
-    Return a calibration at another operating point, from the scores or the curves that it keeps.
-
-    Args:
-        calibration: what :py:func:`bundle.anomaly.read_calibration` or
-            :py:func:`bundle.classification.read_classifier_calibration` returned.
-        false_alarm_rate: of ADFA, in (0, 1).
-        sensitivity: of each finding, in (0, 1).
-        specificity: the same; one of them.
-        classes: of the model; none for ADFA.
-        normal_class: class that is no finding, which keeps the largest sum of both.
-        probability_threshold: of a run, in place of all operating points.
-
-    Returns:
-        the calibration; as it is where nothing is wished for.
-
-    Raises:
-        ValueError: When there is no calibration, it cannot promise what is wished for, or two wishes contradict.
-
-    Example:
-        >>> at_operating_point({"scores": [1.0, 2.0, 3.0], "threshold": 3.0}, false_alarm_rate=0.5)["threshold"]
-        2.0
-    """
-    given = {"false_alarm_rate": false_alarm_rate, "sensitivity": sensitivity, "specificity": specificity}
-    wishes = [f"{name} {wish}" for name, wish in given.items() if wish is not None]
-    if not wishes:
-        return None if calibration is None else dict(calibration)
-    if calibration is None:
-        raise ValueError(f"{wishes[0]} needs a calibration to choose from, this model has none that applies.")
-    if probability_threshold is not None:
-        raise ValueError(f"{wishes[0]} contradicts probability_threshold {probability_threshold}: give one of them.")
-    if false_alarm_rate is not None:
-        return with_false_alarm_rate(calibration, false_alarm_rate)
-    return with_operating_points(calibration, sensitivity, specificity, findings_of(classes, normal_class))
-
-
-def class_calibration(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    classes: Sequence[str],
-    exclusive: bool,
-    sensitivity: float | None = None,
-    specificity: float | None = None,
-    normal_class: str | None = None,
-    images: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """
-    Return temperature, operating points and curves of a classifier for labelled images.
-
-    Args:
-        logits: shape ``(N, K)``.
-        targets: zeros and ones, shape ``(N, K)``.
-        classes: ``K`` names.
-        exclusive: exactly one class holds for an image.
-        sensitivity: that each finding's operating point is to promise, in (0, 1).
-        specificity: the same; one of them, or none for the largest sum of both.
-        normal_class: class that is no finding, which gets the largest sum of both.
-        images: names, for messages.
-
-    Returns:
-        ``temperature``, ``thresholds`` and ``roc`` by class, both ``None`` for a class without images of both kinds.
-
-    Raises:
-        ValueError: When no class has images with and without it, they are too few for what is wished for, or a logit
-            is not finite.
-    """
-    temperature = fit_temperature(logits, targets, exclusive, images, classes)
-    scaled = logits.double() / temperature
-    p, truth = (scaled.softmax(dim=1) if exclusive else scaled.sigmoid()).numpy(), targets.numpy()
-    curves = {name: roc_points(p[:, k], truth[:, k], most=None) for k, name in enumerate(classes)}
-    if not any(curves.values()):
-        raise ValueError(f"a class must have images with and without it, none of {', '.join(classes)} has both.")
-    return {
-        "temperature": temperature,
-        "thresholds": thresholds_of(curves, sensitivity, specificity, findings_of(classes, normal_class)),
-        "roc": {name: roc_points(p[:, k], truth[:, k]) for k, name in enumerate(classes)},
-    }
-
-
-def normals_needed(false_alarm_rate: float) -> int:
-    """
-    Return how many normal images a false-alarm rate needs: ``n >= 1 / rate - 1`` (Vovk et al., 2005).
-
-    Args:
-        false_alarm_rate: in (0, 1).
-
-    Raises:
-        ValueError: When it is out of range.
-
-    Example:
-        >>> normals_needed(0.05), normals_needed(0.1)
-        (19, 9)
-    """
-    number_in("false_alarm_rate", false_alarm_rate, 0, 1, without_low=True, without_high=True)
-    return math.ceil((1 - 1e-9) / false_alarm_rate - 1)
-
-
-def _check_asked(model: Model, images: Path | None, labels_csv: Any, wishes: Mapping[str, float]) -> None:
+def _check_asked(
+    model: Model, part: Recalibration, images: Path | None, labels_csv: Any, wishes: Mapping[str, float]
+) -> None:
     name, family = model.file.folder.name, model.file.family
-    if model.setting("overridden"):
-        raise ValueError(f"'{name}' was loaded with settings that contradict it: no calibration is made for these.")
-    other = ("sensitivity", "specificity") if family == "adfa" else ("false_alarm_rate",)
-    if unfit := [wish for wish in wishes if wish in other]:
-        right = "--false_alarm_rate" if family == "adfa" else "--sensitivity or --specificity"
-        raise ValueError(f"--{unfit[0]} is not for the family {family}, which '{name}' is of: give {right}.")
+    options = [f"--{wish}" for wish in part.wishes]
+    if unfit := [wish for wish in wishes if wish not in part.wishes]:
+        raise ValueError(
+            f"--{unfit[0]} is not for the family {family}, which '{name}' is of: give {' or '.join(options)}."
+        )
     if len(wishes) > 1:
-        raise ValueError(f"one of --sensitivity and --specificity can be wished for, got {list(wishes.values())}.")
+        raise ValueError(f"one of {' and '.join(options)} can be wished for, got {list(wishes.values())}.")
     for wish, value in wishes.items():
         number_in(wish, value, 0, 1, without_low=True, without_high=True)
-    if family == "adfa" and labels_csv:
-        raise ValueError("--labels_csv is not for the family adfa, whose calibration takes normal images alone.")
-    if family != "adfa" and (images is None) != (not labels_csv):
+    if labels_csv and not part.labelled:
+        raise ValueError(f"--labels_csv is not for the family {family}, whose calibration takes normal images alone.")
+    if part.labelled and (images is None) != (not labels_csv):
         raise ValueError("--recalibrate and --labels_csv must be given together for a model of findings.")
     if images is None and not wishes:
-        options = "--false_alarm_rate" if family == "adfa" else "--sensitivity or --specificity"
-        raise ValueError(f"nothing to do for '{name}': give --recalibrate DIR, {options}, or both.")
+        raise ValueError(f"nothing to do for '{name}': give --recalibrate DIR, {' or '.join(options)}, or both.")
     if images is not None and not images.is_dir():
         raise ValueError(f"--recalibrate must be a folder of images, got '{images}'.")
 
@@ -284,93 +204,31 @@ def _new_folder(output_dir: str | Path, old: Path) -> Path:
     return folder
 
 
-def _classes_of(model: Model) -> tuple[list[str], str | None]:
-    return ([], None) if model.file.family == "adfa" else (model.file["classes"], model.file["normal_class"])
-
-
-def _of_normals(model: Model, folder: Path, rate: float, allow_outside: bool) -> tuple[Recalibrated, _Seen]:
-    # the secret only groups the images of one patient within this list, it is never written
-    secret = secrets.token_hex(16)
-    # the frames of a loop are much alike: all of them would promise what so many films promise
-    found, refusals = find_images(folder, "middle", secret, allow_outside=allow_outside)
-    if names := not_normal_folders(folder, found):
-        raise ValueError(
-            f"not all of '{folder.name}' can be taken for normal, it has folders named {', '.join(names[:5])}: "
-            "give the folder of the normal images alone."
-        )
-    items, copies = _counted_once(found)
-    left_out = [(str(refusal.source), refusal.reason) for refusal in refusals] + copies
-    _check_number(len(items), rate, folder, left_out)
-    score = model.setting("score")
-
-    def scored(item: dict[str, Any]) -> dict[str, Any]:
-        item = score(item)
-        return {**item, "found": (float(item["anomaly_score"]), heat_of_normal(item["heatmap"]))}
-
-    seen = _seen(model, items, scored)
-    left_out += seen.left_out
-    _check_number(len(seen.items), rate, folder, left_out)
-    scores, heat = zip(*seen.outputs, strict=True)
-    content = {"scores": sorted(scores), "heat_low": float(np.median(heat)), "threshold": math.inf}
-    return Recalibrated(with_false_alarm_rate(content, rate), len(seen.items), left_out), seen
-
-
-def _labelled(model: Model, folder: Path, labels_csv: Path, allow_outside: bool) -> list[dict[str, Any]]:
-    exclusive = bool(model.file.settings.get("exclusive", False))
-    rows = load_label_table(labels_csv, folder, model.file["classes"], exclusive=exclusive, allow_outside=allow_outside)
-    kept = [row for row in rows if row.get("split") != "train"]
-    if not kept:
-        raise ValueError(f"'{labels_csv.name}' must have rows of another split than train to calibrate on.")
-    return kept
-
-
-def _of_labelled(
-    model: Model, rows: Sequence[dict[str, Any]], sensitivity: float | None, specificity: float | None
-) -> tuple[Recalibrated, _Seen]:
-    labels = {row["key"]: row["label"] for row in rows}
-    items, copies = _counted_once([{"image": row["image"], "key": row["key"]} for row in rows], labels)
-
-    def logits_of(item: dict[str, Any]) -> dict[str, Any]:
-        out = convert_to_tensor(item[CommonKeys.PRED]).cpu().float()
-        return {**item, "found": out if out.ndim == 1 else erased_logits(out[None])[0]}
-
-    seen = _seen(model, items, logits_of)
-    if not seen.items:
-        raise ValueError(f"none of {len(rows)} images can be used, first: {(copies + seen.left_out)[0][1]}")
-    for item, key in zip(seen.items, seen.keys, strict=True):
-        item["label"] = labels[key]
-    targets = torch.tensor([item["label"] for item in seen.items], dtype=torch.float32)
-    exclusive, (classes, normal_class) = bool(model.file.settings.get("exclusive", False)), _classes_of(model)
-    wishes = (sensitivity, specificity, normal_class)
-    calibration = class_calibration(torch.stack(seen.outputs), targets, classes, exclusive, *wishes, seen.keys)
-    return Recalibrated(calibration, len(seen.items), copies + seen.left_out), seen
-
-
-def _seen(model: Model, items: Sequence[dict[str, Any]], postprocessing: Any) -> _Seen:
-    """Run the network as inference does, and keep numbers alone; ``found`` is what post-processing adds."""
+def _seen(model: Model, items: Sequence[dict[str, Any]], part: Recalibration) -> _Seen:
+    """Run the network as inference does, and keep numbers alone."""
     seen = _Seen()
 
     def collect(item: dict[str, Any], picture: Any) -> None:
         meta = item[CommonKeys.IMAGE].meta
-        found = item["found"]
-        finite = bool(torch.as_tensor(found).isfinite().all())
+        finite = bool(item["numbers"].isfinite().all())
         reason = blank_reason(meta) or ("" if finite else "what the network gives for it must be finite, it is not")
         if reason:
             seen.left_out.append((str(meta["filename_or_obj"]), reason))
             return
-        seen.items.append({"image": SimpleNamespace(meta=meta)})
-        seen.outputs.append(found)
-        seen.keys.append(str(item["key"]))
+        seen.items.append({"image": SimpleNamespace(meta=meta), "key": item["key"], "label": labels[item["key"]]})
+        seen.numbers.append(item["numbers"])
         if item.get("feature_cells") is not None:
             seen.cells.append(torch.as_tensor(item["feature_cells"]).cpu())
 
-    unread = model.evaluate(items, collect, postprocessing, handlers=[FeatureCells(model.network)])
-    seen.left_out += unread
+    labels = {item["key"]: item.get("label") for item in items}
+    read = [{"image": item["image"], "key": item["key"]} for item in items]
+    numbered = lambda item: {**item, "numbers": part.numbers(item)}  # noqa: E731
+    seen.left_out += model.evaluate(read, collect, numbered, handlers=[FeatureCells(model.network)])
     return seen
 
 
 def _counted_once(
-    items: Sequence[dict[str, Any]], labels: Mapping[str, Any] | None = None
+    items: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Return one item of each picture (and label), and the others with the reason why they are left out."""
     first = list(range(len(items)))
@@ -386,21 +244,11 @@ def _counted_once(
     kept: dict[tuple[int, str], dict[str, Any]] = {}
     copies = []
     for number, item in enumerate(items):
-        original = kept.setdefault((root(number), str(labels and labels[item["key"]])), item)
+        original = kept.setdefault((root(number), str(item.get("label"))), item)
         if original is not item:
             name = split_frame(str(original["image"]))[0].name
             copies.append((str(item["image"]), f"shows the same picture as '{name}', which counts once"))
     return list(kept.values()), copies
-
-
-def _check_number(number: int, rate: float, folder: Path, left_out: Sequence[Any]) -> None:
-    needed = normals_needed(rate)
-    if number < needed:
-        first = f", first: {left_out[0][1].rstrip('.')}" if left_out else ""
-        raise ValueError(
-            f"false_alarm_rate {rate:g} needs at least {needed} normal images, '{folder.name}' has {number} "
-            f"({len(left_out)} left out{first}); {number} can promise {1 / (number + 1):.3g}."
-        )
 
 
 def _check_kind(training_set: Mapping[str, Any], seen: _Seen, images: Path) -> None:
@@ -425,19 +273,20 @@ def _training_set_of(old: Mapping[str, Any], seen: _Seen, mixed: bool) -> dict[s
     return {**new, "items": old["items"], "recalibrated": {"items": new["items"], "digest": items_digest(named)}}
 
 
-def _write(model: Model, folder: Path, calibration: Mapping[str, Any], training_set: Mapping[str, Any] | None) -> None:
+def _write(
+    model: Model,
+    part: Recalibration,
+    folder: Path,
+    calibration: Mapping[str, Any],
+    training_set: Mapping[str, Any] | None,
+) -> None:
     """Write weights, calibration and, last, ``model.json``; all of them or none."""
     old, made = Path(model.file.weights), not folder.exists()
     weights, path = folder / old.name, folder / "calibration.json"
     try:
         with atomic_path(weights) as partial:
             shutil.copyfile(old, partial)
-        if model.file.family == "adfa":
-            heat, rate = calibration["heat_low"], calibration["false_alarm_rate"]
-            write_calibration(path, weights, calibration["scores"], heat, rate)
-        else:
-            parts = (calibration[name] for name in ("temperature", "thresholds", "roc"))
-            write_classifier_calibration(path, weights, *parts)
+        part.write(path, weights, calibration)
         rewrite_model(model.file, folder, path, training_set)
     except BaseException:
         for file in (weights, path):

@@ -10,9 +10,8 @@ import unittest
 from pathlib import Path
 
 from bundle.anomaly import read_calibration, write_calibration
-from bundle.anomaly.calibration import with_false_alarm_rate
+from bundle.anomaly.calibration import at_false_alarm_rate, check_calibration
 from bundle.files import file_sha256
-from bundle.model.calibration_checks import check_anomaly_calibration
 
 
 class TestCalibration(unittest.TestCase):
@@ -43,14 +42,14 @@ class TestCalibration(unittest.TestCase):
 
     def test_another_rate_from_the_kept_scores(self):
         write_calibration(self.path, self.weights, range(19), 0, 0.1)
-        content = with_false_alarm_rate(read_calibration(self.path), 0.05)
+        content = at_false_alarm_rate(read_calibration(self.path), 0.05)
         self.assertEqual((content["false_alarm_rate"], content["threshold"]), (0.05, 18.0))
-        check_anomaly_calibration(content, "c.json")
+        check_calibration(content, "c.json")
         with self.assertRaisesRegex(ValueError, "at least 0.05, the least that 19 normals can promise, got 0.04"):
-            with_false_alarm_rate(content, 0.04)
+            at_false_alarm_rate(content, 0.04)
 
     def test_none_where_there_is_none(self):
-        with self.assertLogs("bundle.anomaly.calibration", "WARNING"):
+        with self.assertLogs("bundle.model.calibration_file", "WARNING"):
             self.assertIsNone(read_calibration(self.path, file_sha256(self.weights)))
 
     def test_belongs_to_other_weights(self):

@@ -148,7 +148,7 @@ class TestClassifierFigures(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "'calibration.json' belongs to other weights than those in use"):
             read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
         self.path.write_text("{}")
-        with self.assertRaisesRegex(ValueError, "'calibration.json' is no classifier calibration"):
+        with self.assertRaisesRegex(ValueError, "'calibration.json' is no calibration"):
             read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
 
 

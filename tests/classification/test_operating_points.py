@@ -7,6 +7,7 @@ import unittest
 import numpy as np
 from scipy.stats import binomtest
 
+from bundle.classification.calibration import at_operating_point, check_classifier_calibration
 from bundle.classification.operating_points import (
     choose_threshold,
     compute_operating_point,
@@ -14,9 +15,7 @@ from bundle.classification.operating_points import (
     threshold_of,
     thresholds_of,
     wilson_interval,
-    with_operating_points,
 )
-from bundle.model.calibration_checks import check_class_calibration
 
 P = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
 Y = np.array([0, 0, 1, 0, 1, 1])
@@ -68,7 +67,7 @@ class TestRocPoints(unittest.TestCase):
             self.assertAlmostEqual(tpr, (p[y == 1] >= threshold).mean())
             self.assertAlmostEqual(fpr, (p[y == 0] >= threshold).mean())
         content = {"weights_sha256": "0" * 64, "temperature": 1.0, "thresholds": {"a": 0.5}, "roc": {"a": roc}}
-        check_class_calibration(content, "c.json", ["a"])
+        check_classifier_calibration(content, "c.json", ["a"])
         # from few points a wish is still kept, at most by a step of the curve dearer than from all
         every = roc_points(p, y, most=None)
         for wish in ({"sensitivity": 0.9}, {"specificity": 0.9}, {"specificity": 0.99}):
@@ -111,9 +110,9 @@ class TestWishedPoints(unittest.TestCase):
         self.assertEqual(found, {"normal": threshold_of(roc["normal"]), "Mass": found["Mass"], "Hernia": None})
         self.assertAlmostEqual(found["Mass"], 0.65)
         content = {"weights_sha256": "0" * 64, "temperature": 1.0, "thresholds": dict.fromkeys(roc, 0.5), "roc": roc}
-        changed = with_operating_points(content, sensitivity=0.5, findings=["Mass", "Hernia"])
+        changed = at_operating_point(content, list(roc), "normal", sensitivity=0.5)
         self.assertEqual(changed, content | {"thresholds": found})
-        check_class_calibration(changed, "c.json", list(roc))
+        check_classifier_calibration(changed, "c.json", list(roc))
         with self.assertRaisesRegex(ValueError, "keeps no 'roc' to choose an operating point from"):
             thresholds_of({}, sensitivity=0.5)
 

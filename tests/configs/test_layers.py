@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # what MONAI itself reads: the workflow's steps, the imports, and the settings that `run` and other tools look up
 READ_BY_MONAI = {"imports", "initialize", "run", "finalize", "bundle_root"}
+READ_BY_SCRIPTS = {"recalibration"}
 # a reference inside an item's text: '@name', '%name', '@name::part' or in an expression
 REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:::\w+)*)")
 
@@ -38,7 +39,7 @@ def references(content: object) -> set[str]:
 
 def reached(content: dict) -> set[str]:
     """Return every id that the steps of a workflow lead to; a family may define slots that a task leaves alone."""
-    found, new = set(), references({name: content.get(name) for name in READ_BY_MONAI})
+    found, new = set(), references({name: content.get(name) for name in READ_BY_MONAI | READ_BY_SCRIPTS})
     while new:
         found |= new
         new = references([content.get(name.split("::")[0]) for name in new]) - found
@@ -101,7 +102,7 @@ class TestRunnableConfigs(unittest.TestCase):
         own = {}
         for arguments in runnable().values():
             content = merged(arguments)
-            read = {reference.split("::")[0] for reference in references(content)} | READ_BY_MONAI
+            read = {reference.split("::")[0] for reference in references(content)} | READ_BY_MONAI | READ_BY_SCRIPTS
             for file in arguments["config_file"]:
                 layer = yaml.safe_load((CONFIGS.parent / file).read_text())
                 own[file] = {key.lstrip("+").split("::")[0].split("#")[0] for key in layer}

@@ -23,13 +23,15 @@ from PIL import Image
 from pydicom.uid import generate_uid
 
 import bundle
-from bundle.anomaly import read_calibration, write_calibration
-from bundle.classification import ClassifierCalibrator, read_classifier_calibration
+from bundle.anomaly import at_false_alarm_rate, read_calibration, write_calibration
+from bundle.anomaly.conformal import normals_needed
+from bundle.classification import ClassifierCalibrator, at_operating_point, read_classifier_calibration
 from bundle.classification.calibration import write_classifier_calibration
+from bundle.classification.recalibration import class_calibration
 from bundle.files import file_sha256
 from bundle.model import describe_training_set, read_model
 from bundle.model.file import rewrite_model
-from bundle.model.recalibrate import at_operating_point, class_calibration, normals_needed, recalibrate
+from bundle.model.recalibrate import recalibrate
 from scripts import recalibrate as script
 from tests.synthetic_dicom import save_dicom
 from tests.workflows import run_workflow, write_start
@@ -231,8 +233,11 @@ class TestOfNormals(unittest.TestCase):
         recalibrate(self.model, self.new, false_alarm_rate=0.5)  # an empty one is taken
 
     def test_what_is_interrupted_leaves_nothing(self):
-        for step in ("shutil.copyfile", "write_calibration", "rewrite_model"):
-            with self.subTest(step=step), mock.patch(f"bundle.model.recalibrate.{step}", side_effect=KeyboardInterrupt):
+        steps = (
+            "model.recalibrate.shutil.copyfile anomaly.recalibration.write_calibration model.recalibrate.rewrite_model"
+        )
+        for step in steps.split():
+            with self.subTest(step=step), mock.patch(f"bundle.{step}", side_effect=KeyboardInterrupt):
                 with self.assertRaises(KeyboardInterrupt):
                     recalibrate(self.model, self.new, false_alarm_rate=0.5)
                 self.assertFalse(self.new.exists())
@@ -402,8 +407,9 @@ class TestOfLabelled(unittest.TestCase):
             recalibrate(model, self.new, images, self.root / "trained.csv")
 
     def test_nothing_wished_for_changes_nothing(self):
-        self.assertIsNone(at_operating_point(None))
-        self.assertEqual(at_operating_point({"thresholds": {"a": 0.2}}), {"thresholds": {"a": 0.2}})
+        self.assertIsNone(at_false_alarm_rate(None))
+        self.assertIsNone(at_operating_point(None, ["a"]))
+        self.assertEqual(at_operating_point({"thresholds": {"a": 0.2}}, ["a"]), {"thresholds": {"a": 0.2}})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import unittest
 from pathlib import Path
 
 from bundle.anomaly import read_calibration, write_calibration
+from bundle.anomaly.calibration import check_calibration
 from bundle.classification import read_classifier_calibration, write_classifier_calibration
-from bundle.model.calibration_checks import check_anomaly_calibration, check_class_calibration, parse_calibration
+from bundle.classification.calibration import check_classifier_calibration
+from bundle.model.calibration_file import parse_calibration
 
 SHA = "ab" * 32
 ROC = {"positives": 2, "negatives": 4, "thresholds": [0.9, 0.4, 0.1], "tpr": [0.0, 0.5, 1.0], "fpr": [0.0, 0.25, 1.0]}
@@ -41,14 +43,14 @@ def classes(**changes) -> dict:
 class TestAnomalyCalibration(unittest.TestCase):
     def refused(self, content, rule: str) -> None:
         with self.assertRaisesRegex(ValueError, rule) as caught:
-            check_anomaly_calibration(content, "c.json")
+            check_calibration(content, "c.json")
         message = str(caught.exception)
         self.assertTrue(message.startswith("'c.json' is no calibration: ") and "\n" not in message, message)
         self.assertLess(len(message), 250)
 
     def test_good_content_comes_back(self):
-        self.assertEqual(check_anomaly_calibration(anomaly(), "c.json"), anomaly())
-        few = check_anomaly_calibration(anomaly(false_alarm_rate=0.1, threshold=None), "c.json")
+        self.assertEqual(check_calibration(anomaly(), "c.json"), anomaly())
+        few = check_calibration(anomaly(false_alarm_rate=0.1, threshold=None), "c.json")
         self.assertEqual(few["threshold"], math.inf)
 
     def test_values_of_no_meaning(self):
@@ -83,15 +85,15 @@ class TestAnomalyCalibration(unittest.TestCase):
 class TestClassCalibration(unittest.TestCase):
     def refused(self, content, rule: str) -> None:
         with self.assertRaisesRegex(ValueError, rule) as caught:
-            check_class_calibration(content, "c.json", ["a", "b"])
+            check_classifier_calibration(content, "c.json", ["a", "b"])
         self.assertTrue(str(caught.exception).startswith("'c.json' "), str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
 
     def test_good_content_comes_back_in_the_order_of_the_classes(self):
-        content = check_class_calibration(classes(thresholds={"b": None, "a": 1}), "c.json", ["a", "b"])
+        content = check_classifier_calibration(classes(thresholds={"b": None, "a": 1}), "c.json", ["a", "b"])
         self.assertEqual(list(content["thresholds"].items()), [("a", 1.0), ("b", None)])
         without = {k: v for k, v in classes().items() if k != "roc"}
-        self.assertEqual(check_class_calibration(without, "c.json", ["a", "b"])["roc"], {})
+        self.assertEqual(check_classifier_calibration(without, "c.json", ["a", "b"])["roc"], {})
 
     def test_values_of_no_meaning(self):
         for value in (0, -1, math.nan, math.inf, True, "1", None, 1e9):
@@ -110,7 +112,7 @@ class TestClassCalibration(unittest.TestCase):
 
         self.refused(classes(roc=[1]), "roc must be given by class")
         self.refused(classes(roc=0), "roc must be given by class")
-        self.refused(classes(roc={"a": ROC}), "in 'roc'")
+        self.refused(classes(roc={"a": ROC}), "'roc' holds the classes")
         self.refused(
             classes(roc={"a": [1], "b": None}), "roc of 'a' must hold positives, negatives, thresholds, tpr, fpr"
         )
@@ -144,7 +146,7 @@ class TestFiles(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "'calibration.json' is no calibration: threshold must be .* got nan"):
             read_calibration(self.path)
         self.path.write_text(json.dumps(classes(temperature=math.inf)))
-        with self.assertRaisesRegex(ValueError, "'calibration.json' is no classifier calibration: temperature must"):
+        with self.assertRaisesRegex(ValueError, "'calibration.json' is no calibration: temperature must"):
             read_classifier_calibration(self.path, None, ["a", "b"])
 
     def test_nothing_unfit_is_written(self):
