@@ -1,7 +1,7 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Write the label table (path, patient, split, classes) of a data set as it was downloaded.
+Write the label table (image, patient, split, classes) of a data set as it was downloaded.
 
 Near copies of one picture stay in one split; they are listed in near_copies.csv beside the table.
 """
@@ -24,7 +24,10 @@ from bundle.lists.splits import cross_validation_splits
 from bundle.lists.table import write_label_table
 
 KNOWN = ("brainmri", "busi", "chestxray14", "covid19", "covidx", "kermany", "sipakmed", "vindr")
-OWN = {"chestxray14": ("train",) * 6 + ("val", "test"), "vindr": ("train",) * 7 + ("val",) + ("test",) * 2}
+OWN = {
+    "chestxray14": ("training",) * 6 + ("validation", "test"),
+    "vindr": ("training",) * 7 + ("validation",) + ("test",) * 2,
+}
 
 
 def read_collection(args: argparse.Namespace) -> tuple[str, Collection]:
@@ -48,9 +51,9 @@ def read_rows_of(args: argparse.Namespace) -> tuple[tuple[str, ...], list[dict[s
         name, collection = read_collection(args)
         grouped = args.group_pictures == "True"
         copies = args.output.with_name("near_copies.csv") if grouped else ""
-        parts = OWN.get(name, ("train",) * 3 + ("val", "test"))
+        parts = OWN.get(name, ("training",) * 3 + ("validation", "test"))
         if any(item["split"] == "test" for item in collection.items):
-            parts = ("train",) * (7 if name in OWN else 4) + ("val",)
+            parts = ("training",) * (7 if name in OWN else 4) + ("validation",)
         rows = collection_rows(collection, args.source, parts, args.seed, grouped, copies)
         classes = collection.classes
     elif args.dataset in ("vindr", "chestxray14"):

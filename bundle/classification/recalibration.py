@@ -60,9 +60,9 @@ class ClassifierRecalibration:
             ValueError: When the table has none.
         """
         rows = load_label_table(labels_csv, folder, self.classes, exclusive=self.exclusive, allow_outside=allow_outside)
-        kept = [row for row in rows if row.get("split") != "train"]
+        kept = [row for row in rows if row["split"] != "training"]
         if not kept:
-            raise ValueError(f"'{labels_csv.name}' must have rows of another split than train to calibrate on.")
+            raise ValueError(f"'{labels_csv.name}' must have rows of another split than training to calibrate on.")
         return [{name: row[name] for name in ("image", "key", "label")} for row in kept], []
 
     def check_number(self, number: int, left_out: Sequence[tuple[str, str]], folder: Path, **wishes: float) -> None:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
 import json
 import math
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bundle.lists.csv_files import read_rows
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES
 
 __all__ = [
@@ -116,25 +115,17 @@ def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024
         ValueError: When the file is not that list, names an unknown finding, or a box lies outside the image.
     """
     path = _existing(path)
-    opener = gzip.open if path.suffix == ".gz" else open
-    rows: list[tuple[str, str, list[float]]] = []
-    with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        head = [cell.strip() for cell in next(reader, [])]
-        if head[:3] != ["Image Index", "Finding Label", "Bbox [x"]:
-            raise ValueError(
-                f"'{path.name}' must begin with 'Image Index,Finding Label,Bbox [x,y,w,h]', got {head[:3]}."
-            )
-        for number, row in enumerate(reader, start=2):
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) < 6:
-                raise ValueError(f"'{path.name}' row {number}: must have image, label and 4 numbers, got {row}.")
-            label = _ALIASES.get(row[1].strip(), row[1].strip())
-            if label not in BOX_CLASSES:
-                raise ValueError(f"findings must be among {list(BOX_CLASSES)}, got '{row[1]}' for '{row[0]}'.")
-            rows.append((row[0].strip(), label, _numbers(row[2:6], f"'{path.name}' row {number}")))
-    return _grouped((name, label, _clipped(name, box, size)) for name, label, box in rows)
+    columns, rows = read_rows(path)
+    if columns[:6] != (head := ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]):
+        raise ValueError(f"'{path.name}' must begin with '{','.join(head)}', got {columns[:6]}.")
+    found: list[tuple[str, str, list[float]]] = []
+    for number, row in rows:
+        name, finding, *box = row.values()
+        label = _ALIASES.get(finding, finding)
+        if label not in BOX_CLASSES:
+            raise ValueError(f"findings must be among {list(BOX_CLASSES)}, got '{finding}' for '{name}'.")
+        found.append((name, label, _numbers(box[:4], f"'{path.name}' row {number}")))
+    return _grouped((name, label, _clipped(name, box, size)) for name, label, box in found)
 
 
 def read_coco_boxes(path: str | Path) -> ImageBoxes:
@@ -248,7 +239,7 @@ def mining_table(rows: Sequence[dict[str, Any]], names: Collection[str]) -> list
     in two splits, the other test and validation images of their patients are left out.
 
     Args:
-        rows: rows with ``path``, ``patient``, ``label`` and ``split``, see
+        rows: rows with ``image``, ``patient``, ``label`` and ``split``, see
             :py:func:`bundle.lists.known_sets.chestxray14.chestxray14_table`.
         names: file names of the annotated images.
 
@@ -258,14 +249,14 @@ def mining_table(rows: Sequence[dict[str, Any]], names: Collection[str]) -> list
     Raises:
         ValueError: When the table has none of the annotated images.
     """
-    annotated = has_boxes([{"image": row["path"]} for row in rows], names)
+    annotated = has_boxes(rows, names)
     chosen = [row for row, there in zip(rows, annotated, strict=True) if there]
     if not chosen:
         raise ValueError(f"the label table must have some of the {len(names)} annotated images, it has none.")
     patients = {row["patient"] for row in chosen}
-    kept = [row for row, there in zip(rows, annotated, strict=True) if row["split"] == "train" and not there]
-    others = [row for row in rows if row["split"] != "train" and row["patient"] not in patients]
-    return [*kept, *({**row, "split": "train"} for row in chosen), *others]
+    kept = [row for row, there in zip(rows, annotated, strict=True) if row["split"] == "training" and not there]
+    others = [row for row in rows if row["split"] != "training" and row["patient"] not in patients]
+    return [*kept, *({**row, "split": "training"} for row in chosen), *others]
 
 
 def has_boxes(items: Sequence[dict[str, Any]], names: Collection[str]) -> list[bool]:

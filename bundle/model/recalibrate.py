@@ -120,8 +120,8 @@ def recalibrate(
         output_dir: of the new folder; it must not exist, or be empty.
         images: folder of normal images (ADFA), or of labelled ones (the other families). None may have been trained on.
             Near copies count once; of a file of several normal frames, the middle one counts.
-        labels_csv: labels of ``images``, see :py:func:`bundle.lists.load_label_table`; rows of the split ``train`` are
-            left out. For the other families only.
+        labels_csv: labels of ``images``, see :py:func:`bundle.lists.load_label_table`, for the other families only;
+            rows of the split ``training`` are left out.
         mixed_training: allow images of more than one modality, or gray and color ones.
         allow_outside: take images by links out of the folder too.
         another_kind: allow images of which most are outside of what the model was trained on.

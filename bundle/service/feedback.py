@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sqlite3
@@ -84,9 +83,8 @@ class Feedback:
     """
     A folder with every statement (``feedback.sqlite``), the images they are about, and the tables for training.
 
-    The last statement on an image and a model counts. For each model without classes there is ``<model>.csv``, which
-    :py:class:`bundle.lists.AnomalyDataList` reads; for each with classes ``<model>.csv``, which
-    :py:func:`bundle.lists.load_label_table` reads with this folder as ``image_dir``, and ``<model>_boxes.json``, which
+    The last statement on an image and a model counts. For each model there is the table ``<model>.csv``, with ``label``
+    where the model has no classes; for each with classes ``<model>_boxes.json`` too, which
     :py:func:`bundle.lists.boxes.read_coco_boxes` reads. All rows are for training: images that readers chose to speak
     of are no sample to judge a model on.
 
@@ -175,31 +173,14 @@ class Feedback:
         last = {(row["model"], row["image"]): _plain(row) for row in db.execute("SELECT * FROM feedback ORDER BY id")}
         for model in {model for model, _ in last}:
             rows = [row for (name, _), row in last.items() if name == model]
-            if all(set(row["findings"]) == {ABNORMAL} for row in rows):
-                self._write_anomaly_table(model, rows)
-            else:
-                classes = list(rows[-1]["findings"])  # a model's classes may change with its weights
-                self._write_class_tables(model, classes, [row for row in rows if set(row["findings"]) == set(classes)])
+            classes = list(rows[-1]["findings"])  # a model's classes may change with its weights
+            rows = [row for row in rows if set(row["findings"]) == set(classes)]
+            table = [{**row, "split": "training", "label": [row["findings"][name] for name in classes]} for row in rows]
+            write_label_table(table, self.folder / f"{model}.csv", ["label"] if classes == [ABNORMAL] else classes)
+            if classes != [ABNORMAL]:
+                self._write_boxes(model, classes, rows)
 
-    def _write_anomaly_table(self, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        with atomic_path(self.folder / f"{model}.csv") as partial, partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "label", "split", "patient"])
-            for row in rows:
-                writer.writerow([row["image"], row["findings"][ABNORMAL], "training", row["patient"]])
-
-    def _write_class_tables(self, model: str, classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        table = [
-            {
-                "path": row["image"],
-                "patient": row["patient"],
-                "split": "train",
-                "label": [row["findings"][c] for c in classes],
-            }
-            for row in rows
-        ]
-        with atomic_path(self.folder / f"{model}.csv") as partial:
-            write_label_table(table, partial, classes)
+    def _write_boxes(self, model: str, classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         images = [
             {"id": i, "file_name": row["image"], "height": row["rows"], "width": row["columns"]}
             for i, row in enumerate(rows)

@@ -53,9 +53,9 @@ def classes(folder: Path) -> None:
         names = [f"{kind.lower()}_{i}.png" for i in range(12)]
         write_pictures(folder / kind, names, abnormal)
         for i, name in enumerate(names):
-            split = ("train", "train", "val", "test")[i % 4]
+            split = ("training", "training", "validation", "test")[i % 4]
             rows.append([f"{kind}/{name}", name, split, int(not abnormal), int(abnormal)])
-    write_csv(folder / "labels.csv", ["path", "patient", "split", "normal", "pneumonia"], rows)
+    write_csv(folder / "labels.csv", ["image", "patient", "split", "normal", "pneumonia"], rows)
 
 
 def one_class_a_folder(folder: Path) -> None:

@@ -42,7 +42,7 @@ def write_images(folder: Path, classes: list[str]) -> None:
     for i in range(24):
         pixels, square = random.integers(60, 90, (80, 80)).astype(np.uint8), i % 2
         pixels[20:50, 30:60] += np.uint8(150 * square)
-        split = ("train", "val", "test")[i // 8]
+        split = ("training", "validation", "test")[i // 8]
         name = f"{'test' if split == 'test' else 'train'}/{'square' if square else 'good'}/{i:02d}.png"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / name)
@@ -51,7 +51,7 @@ def write_images(folder: Path, classes: list[str]) -> None:
         )
     boxes = [["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]]
     boxes += [[Path(row[0]).name, classes[1], 30, 20, 30, 30] for row in rows if row[4]] if classes[1:] else []
-    for file, table in (("labels.csv", [["path", "patient", "split", *classes], *rows]), ("boxes.csv", boxes)):
+    for file, table in (("labels.csv", [["image", "patient", "split", *classes], *rows]), ("boxes.csv", boxes)):
         with (folder / file).open("w", newline="") as stream:
             csv.writer(stream).writerows(table)
 

@@ -47,13 +47,19 @@ def write_images(folder: Path, count: int, seed: int) -> None:
     (folder / "images").mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["path", "patient", "split", "normal", "square"])
+        table.writerow(["image", "patient", "split", "normal", "square"])
         for i in range(count):
             pixels = generator.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             pixels[8:20, 12:24] += np.uint8(110 * (i % 2))
             Image.fromarray(pixels).save(folder / "images" / f"{i:04d}.png")
             table.writerow(
-                [f"images/{i:04d}.png", f"p{i // 2}", ("train", "train", "val")[i // 2 % 3], 1 - i % 2, i % 2]
+                [
+                    f"images/{i:04d}.png",
+                    f"p{i // 2}",
+                    ("training", "training", "validation")[i // 2 % 3],
+                    1 - i % 2,
+                    i % 2,
+                ]
             )
 
 

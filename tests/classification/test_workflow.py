@@ -36,10 +36,10 @@ def make_dataset(folder: Path) -> None:
         pixels = random.integers(60, 90, (70, 80)).astype(np.uint8)
         pixels[20:40, 45:65] += np.uint8(110 * (i % 2))
         Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
-        split = ("train", "train", "val", "test")[i // 2 % 4]
+        split = ("training", "training", "validation", "test")[i // 2 % 4]
         rows.append([f"images/{i}.png", f"patient {i // 2}", split, 1 - i % 2, i % 2])
     with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "patient", "split", "normal", "square"], *rows])
+        csv.writer(file).writerows([["image", "patient", "split", "normal", "square"], *rows])
 
 
 class TestSNAConfigs(unittest.TestCase):

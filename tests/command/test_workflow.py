@@ -55,11 +55,11 @@ def write_labels(path: Path, images: Path) -> None:
     """Write a label table with every split and both classes; images are named relative to their folder."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "patient", "split", "normal", "mass"])
+        writer.writerow(["image", "patient", "split", "normal", "mass"])
         names = [image.name for image in sorted(images.glob("*.png"))] + ["lo#op.dcm#frame=0", "lo#op.dcm#frame=1"]
         for i, name in enumerate(names):
             label = i % 2
-            writer.writerow([name, f"p{i}", ("train", "val", "test")[i // 4], 1 - label, label])
+            writer.writerow([name, f"p{i}", ("training", "validation", "test")[i // 4], 1 - label, label])
 
 
 class _Folder(unittest.TestCase):
@@ -248,7 +248,9 @@ class TestNoImagesNamed(_Folder):
 class TestWeightsThatAreNone(_Folder):
     def test_one_line_each(self):
         write_pictures(self.root / "data", 2)
-        (self.root / "labels.csv").write_text("path,patient,split,normal,mass\n0#.png,a,train,1,0\n1#.png,b,val,0,1\n")
+        (self.root / "labels.csv").write_text(
+            "image,patient,split,normal,mass\n0#.png,a,training,1,0\n1#.png,b,validation,0,1\n"
+        )
         write_model("adfa", self.root / "adfa")
         torch.save({"a": Path("x")}, self.root / "saved.pt")
         rule = "weights must be a state dict without code,"

@@ -131,11 +131,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pictures(root / "labels", 6, seed=3 + square, square=square)
     for i in range(12):
         name, square = f"{3 + i // 6} {i % 6}.png", i // 6
-        split = ("train", "train", "train", "val", "test", "test")[i % 6]
+        split = ("training", "training", "training", "validation", "test", "test")[i % 6]
         rows.append([name, f"patient {i}", split, 1 - square, square])
         if square:
             boxes.append([name, "Mass", 16, 8, 16, 16, "", "", ""])
-    for file, table in (("labels", [["path", "patient", "split", "normal", "Mass"], *rows]), ("boxes", boxes)):
+    for file, table in (("labels", [["image", "patient", "split", "normal", "Mass"], *rows]), ("boxes", boxes)):
         with (root / "labels" / f"{file}.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows(table)
     return {"adfa": root / "adfa", "sna": root / "labels", "msa": root / "labels"}

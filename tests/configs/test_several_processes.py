@@ -79,10 +79,16 @@ def make_dataset(folder: Path) -> None:
         pixels = random.integers(0, 120, (32, 32)).astype(np.uint8) + np.uint8(60 * (i % 2))
         Image.fromarray(pixels).save(folder / f"{i:02d}.png")
         rows.append(
-            [f"{i:02d}.png", f"patient {i}", "train" if i < 12 else "val" if i < 17 else "test", 1 - i % 2, i % 2]
+            [
+                f"{i:02d}.png",
+                f"patient {i}",
+                "training" if i < 12 else "validation" if i < 17 else "test",
+                1 - i % 2,
+                i % 2,
+            ]
         )
     with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "patient", "split", "dark", "bright"], *rows])
+        csv.writer(file).writerows([["image", "patient", "split", "dark", "bright"], *rows])
 
 
 def free_port() -> str:

@@ -153,12 +153,12 @@ class TestCocoBoxes(unittest.TestCase):
 class TestMiningSet(unittest.TestCase):
     def test_annotated_images_join_the_training_images_and_their_patients_leave_the_others(self):
         rows = [
-            {"path": f"{name}.png", "patient": patient, "split": split, "label": [1]}
-            for name, patient, split in (("a", 1, "train"), ("b", 2, "test"), ("c", 2, "test"), ("d", 3, "test"))
+            {"image": f"{name}.png", "patient": patient, "split": split, "label": [1]}
+            for name, patient, split in (("a", 1, "training"), ("b", 2, "test"), ("c", 2, "test"), ("d", 3, "test"))
         ]
         table = mining_table(rows, {"b.png"})
         self.assertEqual(
-            [(r["path"], r["split"]) for r in table], [("a.png", "train"), ("b.png", "train"), ("d.png", "test")]
+            [(r["image"], r["split"]) for r in table], [("a.png", "training"), ("b.png", "training"), ("d.png", "test")]
         )
         self.assertEqual(rows[1]["split"], "test")
         with self.assertRaisesRegex(ValueError, "must have some of the 1 annotated images"):
@@ -179,8 +179,8 @@ class TestMiningSet(unittest.TestCase):
         home = {}
         for row in table:
             self.assertEqual(home.setdefault(row["patient"], row["split"]), row["split"])
-        mined = [row for row in table if row["path"] in boxes]
-        self.assertEqual((len(mined), {row["split"] for row in mined}), (880, {"train"}))
+        mined = [row for row in table if row["image"] in boxes]
+        self.assertEqual((len(mined), {row["split"] for row in mined}), (880, {"training"}))
 
 
 class TestBoxOfMask(unittest.TestCase):

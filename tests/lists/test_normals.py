@@ -15,14 +15,8 @@ import numpy as np
 from PIL import Image
 
 from bundle.lists import AnomalyDataList
-from bundle.lists.normals import (
-    _split_normals,
-    item_key,
-    read_table,
-    split_held_back,
-    with_folds,
-    with_made_abnormal,
-)
+from bundle.lists.normals import item_key, with_made_abnormal
+from bundle.lists.splits import with_folds
 
 
 class DataListTestCase(unittest.TestCase):
@@ -109,11 +103,6 @@ class TestAnomalyDataList(DataListTestCase):
         self.assertEqual(
             len({(i["image"].split("#")[0], i["fold"]) for i in with_folds(data.training, 2)}), len(files[0])
         )
-        normals = [{"image": f"{i}.png", "label": 0, "patient": f"p{i % 5}"} for i in range(200)]
-        lists = _split_normals({"training": normals, "test": [], "counts": (58, 40)}, 0)
-        train, test = ({i["patient"] for i in lists[name]} for name in ("training", "test"))
-        self.assertFalse(train & test)
-        self.assertEqual((len(train), len(lists["test"])), (2, 40))
 
     def copied(self, source: str, *names: str) -> None:
         """Save rescaled, re-encoded, cropped and padded copies of a picture."""
@@ -150,7 +139,7 @@ class TestAnomalyDataList(DataListTestCase):
             rows = list(csv.DictReader(out.open()))
             self.assertGreaterEqual(len(rows), 121)
             self.assertTrue(all(float(row["correlation"]) >= 0.91 for row in rows))
-            self.assertEqual({row["second_split"] for row in rows} - {""}, {"training", "held back", "test"})
+            self.assertEqual({row["second_split"] for row in rows} - {""}, {"training", "validation", "test"})
         with self.assertNoLogs("bundle.lists.near_copies"):
             plain = AnomalyDataList(self.root, layout="brainmri", group_pictures=False)
         self.assertEqual({i["patient"] for i in plain.training}, {""})
@@ -236,11 +225,43 @@ class TestAnomalyDataList(DataListTestCase):
         self.touch(*(f"{name}.png" for name in "012345xyz"))
         with self.assertLogs("bundle.lists.normals", "WARNING") as logs:
             data = AnomalyDataList(path)
-        self.assertIn("1 abnormal images in the training list are left out", logs.output[0])
+        self.assertIn("1 abnormal images for training or validation are left out", logs.output[0])
         self.assertEqual(data.test[0]["image"], str(self.root / "x.png"))
         self.assertEqual(len(data.training) + len(data.validation), 6)
         patients = [{i["patient"] for i in items} for items in (data.training, data.validation)]
         self.assertFalse(patients[0] & patients[1])
+
+    def test_images_for_validation_of_ones_own_are_held_back(self):
+        # 5 normals to train with and 2 for validation as the table says; the two abnormal ones among them teach nothing
+        rows = [
+            f"{i}.png,{split},{label},p{i}"
+            for i, (split, label) in enumerate(
+                [
+                    *[("training", 0)] * 5,
+                    ("training", 1),
+                    ("validation", 0),
+                    ("validation", 0),
+                    ("validation", 1),
+                    ("test", 1),
+                ]
+            )
+        ]
+        self.touch(*(f"{i}.png" for i in range(10)))
+        table = self.write("list.csv", "\n".join(["image,split,label,patient", *rows]))
+        lists: dict[str, list] = {"training": [], "validation": [], "test": []}
+        for row in csv.DictReader(table.open()):
+            lists[row["split"]].append({"image": row["image"], "label": int(row["label"]), "patient": row["patient"]})
+        for path in (table, self.write("list.json", json.dumps(lists))):
+            with self.assertLogs("bundle.lists.normals", "WARNING") as logs:
+                data = AnomalyDataList(path, held_back=0.5)
+            self.assertIn("2 abnormal images for training or validation are left out", logs.output[0])
+            names = [[Path(item["image"]).stem for item in items] for items in self.parts(data)]
+            self.assertEqual(names, [["0", "1", "2", "3", "4"], ["6", "7"], ["9"]])
+            self.assertEqual(sorted(Path(item["image"]).stem for item in data.left_out), ["5", "8"])
+        self.write("list.csv", table.read_text().replace("6.png,validation,0,p6", "6.png,validation,0,p1"))
+        with self.assertLogs("bundle.lists.normals", "WARNING") as logs:
+            AnomalyDataList(table)
+        self.assertIn("1 validation images are of patients, or copies of images, that training has", logs.output[1])
 
     def test_json(self):
         self.touch(*(f"a/{i}.png" for i in range(5)), "b/t.png")
@@ -254,25 +275,29 @@ class TestAnomalyDataList(DataListTestCase):
         self.touch("x.png")
         self.write("lfs.png", "version https://git-lfs.github.com/spec/v1\n")
         for name, text, message in (
-            ("a.csv", "file\nx.png", "'a.csv' must have rows and a column 'image', got columns \\['file'\\]"),
-            ("b.csv", "image,label\nx.png,2", "'b.csv' row 2: label must be 0 or 1, got '2'"),
-            ("c.csv", "image,label\n,0", "'c.csv' row 2: image must not be empty"),
-            ("d.csv", "image,label\nx.png,1", "'d.csv' has abnormal images, so it needs a column 'split'"),
-            ("e.csv", "image,split\nx.png,val", "'e.csv' row 2: split must be training or test"),
+            ("a.csv", "file\nx.png", "a.csv must have rows and a column 'image', got columns \\['file'\\]"),
+            ("b.csv", "image,label\nx.png,2", "b.csv row 2: label 'label' must be 0 or 1, got '2'"),
+            ("c.csv", "image,label\n,0", "c.csv row 2: image must not be empty"),
+            ("d.csv", "image,label\nx.png,1", "d.csv has abnormal images, so it needs a column 'split'"),
+            (
+                "e.csv",
+                "image,split\nx.png,dev",
+                r"e.csv row 2: split must be one of \['training', 'validation', 'test'\], got 'dev'",
+            ),
             ("f.json", "{", "'f.json' must be a MONAI data list, it is not JSON"),
             ("g.json", "[]", "'g.json' must be a MONAI data list with a list 'training'"),
             ("h.json", '{"training": [{"label": 0}]}', r"'h.json' training\[0\]: needs an 'image'"),
             ("i.json", '{"training": ["x.png"]}', r"'i.json' training\[0\]: needs an 'image'"),
             ("j.txt", "", "dataset_dir must be a folder, a CSV or a JSON file, got 'j.txt'"),
             ("k.csv", "image\nx.png", "training needs at least 4 normal images, found 1"),
-            ("l.csv", "image,label\nx.png,", "'l.csv' row 2: label must be 0 or 1, got ''"),
-            ("m.csv", "image,label\nx.png,nan", "'m.csv' row 2: label must be 0 or 1, got 'nan'"),
-            ("n.csv", "image\ny.png\n\nx.png", "'n.csv' row 2: image 'y.png' cannot be read: it does not exist"),
-            ("o.csv", "image\nx.png\n./x.png", "'o.csv' row 3: image 'x.png' is listed already, 'o.csv' row 2"),
+            ("l.csv", "image,label\nx.png,", "l.csv row 2: label 'label' must be 0 or 1, got ''"),
+            ("m.csv", "image,label\nx.png,nan", "m.csv row 2: label 'label' must be 0 or 1, got 'nan'"),
+            ("n.csv", "image\ny.png\n\nx.png", "n.csv row 2: image 'y.png' cannot be read: it does not exist"),
+            ("o.csv", "image\nx.png\n./x.png", "o.csv row 3: image 'x.png' is listed already in o.csv row 2"),
             (
                 "p.csv",
                 "image\nlfs.png",
-                "'p.csv' row 2: image 'lfs.png' cannot be read: a pointer of Git LFS; 'git lfs pull'",
+                "p.csv row 2: image 'lfs.png' cannot be read: a pointer of Git LFS; 'git lfs pull'",
             ),
             (
                 "q.json",
@@ -304,55 +329,6 @@ class TestHelpers(DataListTestCase):
         self.assertEqual(item_key(3, "a/Müller (1).nii.gz"), "000003_M_ller_1_")
         self.assertEqual(len(item_key(0, "x" * 300 + ".png")), 47)
 
-    def test_read_table_keeps_what_is_known(self):
-        # an empty label is no longer taken for normal: nobody said that the image is
-        path = self.write("t.csv", "\ufeffimage,label,site\na.png,0,\nb.png,1,north\n")
-        first, second = (
-            {"image": "a.png", "label": 0, "row": 2},
-            {"image": "b.png", "label": 1, "site": "north", "row": 3},
-        )
-        self.assertEqual(read_table(path), [first, second])
-
-    def test_read_table_as_people_write_them(self):
-        expected = [{"image": "a b.png", "label": 0, "row": 2}, {"image": "c;d,e.png", "label": 1, "row": 4}]
-        for text in (
-            'image,label\na b.png,0\n\n"c;d,e.png",1\n',
-            '\ufeffimage;label\r\na b.png;0,0\r\n;\r\n"c;d,e.png";1,0\r\n',
-            " image \t label \na b.png\tno\n\t\nc;d,e.png\tTRUE\t\n",
-            'image,label,\n a b.png , 0.0 ,\n,,\n"c;d,e.png",1.0,\n',
-        ):
-            for encoding in ("utf-8", "utf-16"):
-                (self.root / "t.csv").write_bytes(text.encode(encoding))
-                self.assertEqual(read_table(self.root / "t.csv"), expected, text)
-        for content, message in (
-            (
-                b"image,label,label\na.png,0,1",
-                "t.csv row 1: every column must have a name of its own, 'label' is there",
-            ),
-            (b"image,label\na,b.png,0", "t.csv row 2: must have at most 2 cells, as the header, got 3"),
-            (b"image\nM\xfcller.png", "'t.csv' must be a table in UTF-8, it is not; save it as 'CSV UTF-8'"),
-            (b"", "'t.csv' must have rows and a column 'image'"),
-        ):
-            (self.root / "t.csv").write_bytes(content)
-            with self.assertRaisesRegex(ValueError, message):
-                read_table(self.root / "t.csv")
-
-    def test_split_held_back(self):
-        items = [{"image": str(i), "patient": f"p{i // 4}"} for i in range(40)]
-        for seed in range(5):
-            training, held = split_held_back(items, 0.2, 10, seed)
-            self.assertEqual(len(held), 12)  # whole patients until at least 10
-            self.assertEqual(sorted((*training, *held), key=lambda i: int(i["image"])), items)
-            self.assertFalse({i["patient"] for i in training} & {i["patient"] for i in held})
-        self.assertEqual(len(split_held_back([{"image": str(i)} for i in range(5)], 0.2, 10, 0)[1]), 2)
-        self.assertEqual(len(split_held_back([{"image": str(i)} for i in range(100)], 0.2, 10, 0)[1]), 20)
-
-    def test_large_patients_stay_in_training(self):
-        for counts, expected in (((50, 10), (50, 10)), ((100, 5, 5, 5), (100, 15)), ((40, 40), (40, 40))):
-            items = [{"patient": f"p{p}"} for p, count in enumerate(counts) for _ in range(count)]
-            for seed in range(3):
-                self.assertEqual(tuple(map(len, split_held_back(items, 0.2, 10, seed))), expected)
-
     def test_copies_in_a_table(self):
         self.pictures("", 10)
         for i in range(10):
@@ -361,12 +337,6 @@ class TestHelpers(DataListTestCase):
         data = AnomalyDataList(self.write("list.csv", "\n".join(["image", *names])))
         contents = [{Path(i["image"]).read_bytes() for i in items} for items in (data.training, data.validation)]
         self.assertFalse(contents[0] & contents[1])
-
-    def test_split_needs_enough(self):
-        with self.assertRaisesRegex(ValueError, "at least 4 normal images, found 3"):
-            split_held_back([{}] * 3, 0.2, 1, 0)
-        with self.assertRaisesRegex(ValueError, "at least 2 patients, found 1"):
-            split_held_back([{"patient": "a"}] * 8, 0.2, 1, 0)
 
     def test_with_made_abnormal(self):
         items = [{"image": "a", "key": "0_a", "label": 0}, {"image": "b", "key": "1_b", "label": 0}]

@@ -41,11 +41,11 @@ def make_dataset(folder: Path) -> None:
         pixels[20:40, 10:30] += np.uint8(120 * label[0])
         pixels[50:70, 60:80] += np.uint8(120 * label[1])
         Image.fromarray(pixels).save(folder / f"{i}.png")
-        rows.append([f"{i}.png", f"patient {i}", ("train", "train", "val", "test")[i // 6], *label])
+        rows.append([f"{i}.png", f"patient {i}", ("training", "training", "validation", "test")[i // 6], *label])
         if label[0]:
             boxes.append([f"{i}.png", "Mass", 10, 20, 20, 20, "", "", ""])
     with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "patient", "split", "Mass", "Nodule"], *rows])
+        csv.writer(file).writerows([["image", "patient", "split", "Mass", "Nodule"], *rows])
     with (folder / "BBox_List_2017.csv").open("w") as file:
         file.writelines(",".join(map(str, row)) + "\n" for row in boxes)
 

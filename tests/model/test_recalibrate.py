@@ -317,8 +317,8 @@ class TestOfLabelled(unittest.TestCase):
         write_images(cls.root / "images", 20)
         with (cls.root / "labels.csv").open("w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["path", "split", *CLASSES])
-            rows.writerows([f"{i:02d}.png", "train" if i < 4 else "val", i % 2, 1 - i % 2] for i in range(20))
+            rows.writerow(["image", "split", *CLASSES])
+            rows.writerows([f"{i:02d}.png", "training" if i < 4 else "validation", i % 2, 1 - i % 2] for i in range(20))
 
     def setUp(self):
         self.new = self.root / self.id().rpartition(".")[2]
@@ -401,9 +401,9 @@ class TestOfLabelled(unittest.TestCase):
             self.assertFalse(self.new.exists())
         with self.assertRaisesRegex(ValueError, "sensitivity 0.5 contradicts probability_threshold 0.3: give one"):
             bundle.load_model(self.root / "msa", device="cpu", sensitivity=0.5, probability_threshold=0.3)
-        rows = labels.read_text().replace(",val,", ",train,")
+        rows = labels.read_text().replace(",validation,", ",training,")
         (self.root / "trained.csv").write_text(rows)
-        with self.assertRaisesRegex(ValueError, "'trained.csv' must have rows of another split than train"):
+        with self.assertRaisesRegex(ValueError, "'trained.csv' must have rows of another split than training"):
             recalibrate(model, self.new, images, self.root / "trained.csv")
 
     def test_nothing_wished_for_changes_nothing(self):

@@ -36,7 +36,7 @@ class TestAttentionStudy(unittest.TestCase):
         data = {
             "images": torch.rand(40, 3, 32, 32),
             "labels": torch.eye(2, dtype=torch.long).repeat(20, 1),
-            "split": np.array(["train"] * 20 + ["val"] * 8 + ["test"] * 12),
+            "split": np.array(["training"] * 20 + ["validation"] * 8 + ["test"] * 12),
             "patients": [str(i) for i in range(40)],
         }
         fixed = {"dataset": "d", "setting": "scratch", "seed": 0}

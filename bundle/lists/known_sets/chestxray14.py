@@ -55,14 +55,14 @@ def chestxray14_table(
             sides of the official split.
     """
     rows: list[dict[str, Any]] = [
-        {"path": name, "patient": patient, "label": [int(c in found) for c in CHESTXRAY14_CLASSES], "split": ""}
+        {"image": name, "patient": patient, "label": [int(c in found) for c in CHESTXRAY14_CLASSES], "split": ""}
         for name, patient, found in _entries(Path(data_entry))
     ]
     if test_list is not None:
         _mark_test(rows, Path(test_list))
     rest = [row for row in rows if not row["split"]]
-    parts = ("val",) + (() if test_list else ("test",))
-    parts = ("train",) * (folds - len(parts)) + parts
+    parts = ("validation",) + (() if test_list else ("test",))
+    parts = ("training",) * (folds - len(parts)) + parts
     splits = patient_splits([row["label"] for row in rest], [row["patient"] for row in rest], parts, seed)
     for row, split in zip(rest, splits, strict=True):
         row["split"] = split
@@ -85,23 +85,23 @@ def chestxray14_folder(root: Path) -> list[dict[str, Any]]:
     """
     files = files_by_name(root)
     rows: list[dict[str, Any]] = [
-        {"path": name, "patient": patient, "classes": tuple(c for c in CHESTXRAY14_CLASSES if c in found), "split": ""}
+        {"image": name, "patient": patient, "classes": tuple(c for c in CHESTXRAY14_CLASSES if c in found), "split": ""}
         for name, patient, found in _entries(min(root.glob("Data_Entry_2017*.csv*")))
     ]
     if (root / "test_list.txt").is_file():
         _mark_test(rows, root / "test_list.txt")
         for row in rows:
-            row["split"] = row["split"] or "train"
-    there = [row for row in rows if row["path"] in files]
+            row["split"] = row["split"] or "training"
+    there = [row for row in rows if row["image"] in files]
     if not there:
         raise ValueError(
-            f"'{root.name}' must hold images of its data entry file, '{rows[0]['path']}' and the others are not there."
+            f"'{root.name}' must hold images of its data entry file, '{rows[0]['image']}' and the others are not there."
         )
     if len(there) < len(rows):
         logger.warning(
             "%d of the %d images of ChestX-ray14 are not there, they are left out", len(rows) - len(there), len(rows)
         )
-    return [{"image": str(files[row.pop("path")]), **row} for row in there]
+    return [{"image": str(files[row.pop("image")]), **row} for row in there]
 
 
 def _entries(path: Path) -> list[tuple[str, str, set[str]]]:
@@ -123,14 +123,14 @@ def _entries(path: Path) -> list[tuple[str, str, set[str]]]:
 
 def _mark_test(rows: list[dict[str, Any]], test_list: Path) -> None:
     tested = set(test_list.read_text().split())
-    known = {row["path"] for row in rows}
+    known = {row["image"] for row in rows}
     if not tested <= known:
         raise ValueError(
             f"{test_list.name} must name images of the data entry file, '{min(tested - known)}' is not one."
         )
-    patients = {row["patient"] for row in rows if row["path"] in tested}
+    patients = {row["patient"] for row in rows if row["image"] in tested}
     for number, row in enumerate(rows, start=2):
-        if row["path"] in tested:
+        if row["image"] in tested:
             row["split"] = "test"
         elif row["patient"] in patients:
             raise ValueError(f"data entry row {number}: the patient is on both sides of {test_list.name}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.lists.file_kinds import files_by_name
+from bundle.lists.table import SPLITS
 
 __all__ = ["covidx_folder"]
 
@@ -31,22 +32,22 @@ def covidx_folder(root: Path) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
         ValueError: When a line has fewer than four words, or no image is there.
     """
     items, missing = [], 0
-    for split in ("train", "val", "test"):
-        path = root / f"{split}.txt"
+    for name, split in zip(("train", "val", "test"), SPLITS, strict=True):
+        path = root / f"{name}.txt"
         if not path.is_file():
             continue
-        files = files_by_name(root / split) if (root / split).is_dir() else {}
+        files = files_by_name(root / name) if (root / name).is_dir() else {}
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             words = line.split()
             if not words:
                 continue
             if len(words) < 4:
                 raise ValueError(f"{path.name} row {number}: must be patient, file, class and source, got '{line}'.")
-            name = " ".join(words[1:-2])  # some names have spaces
-            if name in files:
-                item = {"image": str(files[name]), "patient": words[0], "classes": (words[-2],), "split": split}
+            file = " ".join(words[1:-2])  # some names have spaces
+            if file in files:
+                item = {"image": str(files[file]), "patient": words[0], "classes": (words[-2],), "split": split}
                 items.append(item)
-            missing += name not in files
+            missing += file not in files
     if not items:
         raise ValueError(
             f"'{root.name}' must hold the images of its lists in 'train' and 'test', none of {missing} is there."

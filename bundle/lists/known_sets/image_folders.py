@@ -25,7 +25,7 @@ def image_folder_table(
     root: str | Path,
     class_folders: Mapping[str, str],
     test_folders: Mapping[str, str] | None = None,
-    parts: Sequence[str] = ("train", "train", "train", "val", "test"),
+    parts: Sequence[str] = ("training", "training", "training", "validation", "test"),
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """
@@ -62,7 +62,7 @@ def class_folders_of(
         ValueError: When a folder has no images.
     """
     items: list[Item] = []
-    for folders, split in ((class_folders, "train" if test_folders else ""), (test_folders or {}, "test")):
+    for folders, split in ((class_folders, "training" if test_folders else ""), (test_folders or {}, "test")):
         for name, folder in folders.items():
             found = folder_items(root, folder, [name], split)
             if not found:
@@ -92,7 +92,7 @@ def folder_classes(root: Path) -> dict[str, str]:
 def collection_rows(
     collection: Collection,
     root: str | Path,
-    parts: Sequence[str] = ("train", "train", "train", "val", "test"),
+    parts: Sequence[str] = ("training", "training", "training", "validation", "test"),
     seed: int = 0,
     group_pictures: bool = True,
     copies_file: str | Path = "",
@@ -130,9 +130,9 @@ def collection_rows(
             first = file_digest(split_frame(item["image"])[0])[:16]
             item["patient"] = stand_in.setdefault(patient, first)
     names = {item["split"] for item in items}
-    for fixed in ("test", "val"):
+    for fixed in ("test", "validation"):
         held = {item["patient"] for item in items if item["split"] == fixed}
-        later = ("test", "val")[: ("test", "val").index(fixed) + 1]
+        later = ("test", "validation")[: ("test", "validation").index(fixed) + 1]
         shared = [item for item in items if item["patient"] in held and item["split"] not in later]
         for item in shared:
             item["split"] = "left out"
@@ -141,8 +141,8 @@ def collection_rows(
                 "%d images are left out: they are of patients, or copies of images, of the data set's own %s images",
                 *(len(shared), fixed),
             )
-    if "val" not in names:
-        pool = [item for item in items if item["split"] in ("", "train")]
+    if "validation" not in names:
+        pool = [item for item in items if item["split"] in ("", "training")]
         parts = [part for part in parts if part != "test" or "test" not in names]
         labels = [[int(c in item["classes"]) for c in collection.classes] for item in pool]
         for item, split in zip(
@@ -154,7 +154,7 @@ def collection_rows(
         write_copies(copies_file, items, copies, root)
     return [
         {
-            "path": Path(os.path.relpath(item["image"], root)).as_posix(),
+            "image": Path(os.path.relpath(item["image"], root)).as_posix(),
             "patient": item["patient"],
             "label": [int(c in item["classes"]) for c in collection.classes],
             "split": item["split"],

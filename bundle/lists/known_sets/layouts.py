@@ -41,7 +41,7 @@ class Collection(NamedTuple):
 
     Args:
         items: dictionaries with ``image``, ``classes`` (names of what it shows), ``patient`` (empty where unknown) and
-            ``split``: ``train``, ``val`` or ``test`` where the data set has one of its own, else empty.
+            ``split``: ``training``, ``validation`` or ``test`` where the data set has one of its own, else empty.
         classes: names of all classes.
         normal: classes of the normal images; none where an image without any class is normal; ``None`` where the data
             set does not say which images are normal.
@@ -172,7 +172,7 @@ def _pneumonia(root: Path) -> Collection:
     for split in ("train", "val", "test"):
         for name, folder in (("normal", "NORMAL"), ("pneumonia", "PNEUMONIA")):
             # Kermany's 16 validation images are too few to choose anything by: they are for training
-            items += folder_items(root, f"{split}/{folder}", [name], "test" if split == "test" else "train")
+            items += folder_items(root, f"{split}/{folder}", [name], "test" if split == "test" else "training")
     for item in items:
         found = re.match(r"(person\d+)_(?:bacteria|virus)_|((?:NORMAL2-)?IM-\d+)-\d+", Path(item["image"]).name)
         if found and not item["patient"]:
@@ -181,7 +181,7 @@ def _pneumonia(root: Path) -> Collection:
 
 
 def _good_tree(root: Path) -> Collection:
-    items = folder_items(root, "train/good", ["good"], "train")
+    items = folder_items(root, "train/good", ["good"], "training")
     names = sorted(path.name for path in (root / "test").glob("*") if path.is_dir() and not path.name.startswith("."))
     for name in names:
         items += folder_items(root, f"test/{name}", [name], "test")
@@ -189,7 +189,7 @@ def _good_tree(root: Path) -> Collection:
 
 
 def _flat(root: Path) -> Collection:
-    return Collection(folder_items(root, "", ["normal"], "train"), ("normal",), ("normal",))
+    return Collection(folder_items(root, "", ["normal"], "training"), ("normal",), ("normal",))
 
 
 def _has(*folders: str) -> Callable[[Path], bool]:

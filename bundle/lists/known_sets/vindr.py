@@ -83,10 +83,10 @@ def vindr_table(
     classes, readings = _readings(Path(annotations))
     images = sorted(readings)
     labels = [[int(len(readings[i][c]) >= min_readers) for c in classes] for i in images]
-    parts = ("train",) * 7 + ("val",) + ("test",) * 2
+    parts = ("training",) * 7 + ("validation",) + ("test",) * 2
     splits = patient_splits(labels, images, parts, seed)
     return [
-        {"path": i + suffix, "patient": i, "label": label, "split": split}
+        {"image": i + suffix, "patient": i, "label": label, "split": split}
         for i, label, split in zip(images, labels, splits, strict=True)
     ]
 
@@ -103,7 +103,7 @@ def vindr_classes(annotations: str | Path) -> tuple[str, ...]:
 
 def vindr_lists(root: Path) -> dict[str, Path]:
     """
-    Return the files of image labels by split, as Kaggle or PhysioNet name them; none where there are none.
+    Return the files of image labels by the folder of their images, as Kaggle or PhysioNet name them, if any.
 
     Args:
         root: folder of the data set.
@@ -149,7 +149,7 @@ def vindr_folder(root: Path, min_readers: int = 2) -> tuple[tuple[str, ...], lis
         for image, readers in sorted(readings.items()):
             enough = min_readers if split == "train" else 1
             found = tuple(c for c in classes if len(readers[c]) >= enough)
-            official = split if len(lists) > 1 else ""
+            official = "" if len(lists) == 1 else "test" if split == "test" else "training"
             if image in files:
                 items.append({"image": str(files[image]), "patient": "", "classes": found, "split": official})
             missing += image not in files

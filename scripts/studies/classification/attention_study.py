@@ -31,6 +31,7 @@ from bundle.classification.sna_resnet import SNAResNet
 from bundle.classification.temperature import expected_calibration_error, fit_temperature
 from bundle.lists.known_sets.image_folders import collection_rows
 from bundle.lists.known_sets.layouts import LAYOUTS
+from bundle.lists.table import SPLITS
 from bundle.reading.reader import RadiologyReader
 from bundle.training.auroc import class_aurocs, patient_bootstrap
 
@@ -51,12 +52,12 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.2
 def read_dataset(name: str, root: Path, size: int) -> dict[str, Any]:
     """Return images (N, 3, size, size), labels (N, 2), split names and content hashes of one collection."""
     if name == "covid19_xray":
-        rows = collection_rows(LAYOUTS["covid19"][1](root), root, ("train",) * 4 + ("val",))
+        rows = collection_rows(LAYOUTS["covid19"][1](root), root, ("training",) * 4 + ("validation",))
     else:
         rows = collection_rows(LAYOUTS["brainmri"][1](root), root)
     load = LoadImage(reader=RadiologyReader(channels=3), image_only=True)
     resize = Resize((size, size), mode="area")
-    images = torch.stack([resize(load(str(root / row["path"]))).as_tensor() for row in rows])
+    images = torch.stack([resize(load(str(root / row["image"]))).as_tensor() for row in rows])
     return {
         "images": (images - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1),
         "labels": torch.tensor([row["label"] for row in rows]),
@@ -117,12 +118,12 @@ def run(setting: str, data: dict[str, Any], block: str, seed: int, epochs: int) 
     start = time.perf_counter()
     name, options = BLOCKS[block]
     size = tuple(data["images"].shape[-2:])
-    part = {s: torch.from_numpy(np.flatnonzero(data["split"] == s)) for s in ("train", "val", "test")}
+    part = {s: torch.from_numpy(np.flatnonzero(data["split"] == s)) for s in SPLITS}
     labels = data["labels"]
     if setting == "scratch":
         network = SNAResNet(2, 18, image_size=size, attention=name, attention_options=options)
-        train(network, network, shifted, data["images"][part["train"]], labels[part["train"]], epochs, 1e-3, seed)
-        logits = {s: logits_of(network, data["images"][part[s]]) for s in ("val", "test")}
+        train(network, network, shifted, data["images"][part["training"]], labels[part["training"]], epochs, 1e-3, seed)
+        logits = {s: logits_of(network, data["images"][part[s]]) for s in SPLITS[1:]}
     else:
         network = AttentionLite0(2, size, attention=name, frozen_stages=5, attention_options=options)
         if "features" not in data:  # the frozen part is the same for every block and seed
@@ -130,9 +131,11 @@ def run(setting: str, data: dict[str, Any], block: str, seed: int, epochs: int) 
                 [logits_of(network.frozen_features, v) for v in (data["images"], data["images"].flip(-1))], dim=1
             )
         features = data["features"].clone()  # out of inference mode
-        train(network, network.classify, flipped, features[part["train"]], labels[part["train"]], epochs, 5e-4, seed)
-        logits = {s: logits_of(network.classify, features[part[s], 0]) for s in ("val", "test")}
-    temperature = fit_temperature(logits["val"], labels[part["val"]], exclusive=True)
+        train(
+            network, network.classify, flipped, features[part["training"]], labels[part["training"]], epochs, 5e-4, seed
+        )
+        logits = {s: logits_of(network.classify, features[part[s], 0]) for s in SPLITS[1:]}
+    temperature = fit_temperature(logits["validation"], labels[part["validation"]], exclusive=True)
     raw, scaled = (torch.softmax(logits["test"].double() / t, dim=1)[:, 1].numpy() for t in (1.0, temperature))
     truth = labels[part["test"], 1].numpy()
     return {

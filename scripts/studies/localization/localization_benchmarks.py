@@ -42,16 +42,16 @@ def load_gray(path: Path, size: int) -> np.ndarray:
 def load_busi(folder: Path, size: int) -> Benchmark:
     """Read the breast ultrasound images; the split is fixed, stratified by label, near copies on one side."""
     kinds = ("normal", "benign", "malignant")
-    parts: dict[str, list[Sample]] = {"train": [], "test": []}
-    for row in image_folder_table(folder, {kind: kind for kind in kinds}, parts=("train",) * 3 + ("test",) * 2):
-        path = folder / row["path"]
+    parts: dict[str, list[Sample]] = {"training": [], "test": []}
+    for row in image_folder_table(folder, {kind: kind for kind in kinds}, parts=("training",) * 3 + ("test",) * 2):
+        path = folder / row["image"]
         labels = [float(not row["label"][0]), *map(float, row["label"][1:])]
         with Image.open(path) as picture:
             scale = torch.tensor([size / picture.width, size / picture.height] * 2)
         masks = [box_of_mask(m) * scale for m in sorted((folder / "masks").glob(f"{path.stem}_*.png"))]
         boxes = {c: torch.stack(masks) for c in range(3) if labels[c]}
         parts[row["split"]].append(Sample(path.stem, load_gray(path, size), labels, boxes))
-    return Benchmark(("lesion", "benign", "malignant"), parts["train"], parts["test"])
+    return Benchmark(("lesion", "benign", "malignant"), parts["training"], parts["test"])
 
 
 def load_inserted(folder: Path, size: int, repeats: int = 2) -> Benchmark:

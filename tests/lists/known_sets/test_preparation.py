@@ -56,18 +56,18 @@ class TestImageFolders(_InFolder):
         home, pictures = {}, {}
         for row in rows:
             self.assertEqual(home.setdefault(row["patient"], row["split"]), row["split"])
-            picture = (row["label"][0], int(Path(row["path"]).stem) // 2)
+            picture = (row["label"][0], int(Path(row["image"]).stem) // 2)
             self.assertEqual(pictures.setdefault(picture, row["patient"]), row["patient"])
-            self.assertEqual(row["label"], [1, 0] if row["path"].startswith("no/") else [0, 1])
-        self.assertEqual({row["split"] for row in rows}, {"train", "val", "test"})
+            self.assertEqual(row["label"], [1, 0] if row["image"].startswith("no/") else [0, 1])
+        self.assertEqual({row["split"] for row in rows}, {"training", "validation", "test"})
         self.assertEqual(len(home), 20)
 
     def test_copies_of_test_images_are_not_trained_on(self):
         self.picture("test/t.png", 200, 77)
         with self.assertLogs("bundle.lists.known_sets.image_folders", "WARNING") as logs:
-            rows = image_folder_table(self.root, {"a": "no", "b": "yes"}, {"a": "test"}, ("train", "val"))
+            rows = image_folder_table(self.root, {"a": "no", "b": "yes"}, {"a": "test"}, ("training", "validation"))
         self.assertEqual(len(rows), 39)
-        self.assertEqual([row["path"] for row in rows if row["split"] == "test"], ["test/t.png"])
+        self.assertEqual([row["image"] for row in rows if row["split"] == "test"], ["test/t.png"])
         self.assertIn(
             "2 images are left out: they are of patients, or copies of images, of the data set's own", logs.output[0]
         )
@@ -95,7 +95,7 @@ class TestDownloads(_InFolder):
         with tempfile.TemporaryDirectory() as folder:
             rows = self.prepared("auto", Path(folder) / "labels.csv")
         self.assertEqual(list(rows[0])[3:], classes)
-        self.assertEqual({row["path"] for row in rows}, normal | abnormal | out)
+        self.assertEqual({row["image"] for row in rows}, normal | abnormal | out)
         for patient in {row["patient"] for row in rows}:
             self.assertEqual(len({row["split"] for row in rows if row["patient"] == patient}), 1)
         return rows
@@ -125,7 +125,7 @@ class TestDownloads(_InFolder):
         rows = self.both(
             ["normal", "benign", "malignant"], set(images["normal"]), {*images["benign"], *images["malignant"]}, set()
         )
-        self.assertEqual({row["benign"] for row in rows if "benign (" in row["path"]}, {"1"})
+        self.assertEqual({row["benign"] for row in rows if "benign (" in row["image"]}, {"1"})
 
     def test_sipakmed(self):
         slides = {}
@@ -156,10 +156,10 @@ class TestDownloads(_InFolder):
         for name in (f"{base}/.DS_Store", f"{base}/train/.DS_Store", f"{base}/test/NORMAL/._IM-0001-0001.jpeg"):
             self.picture(name)
         rows = self.both(["normal", "pneumonia"], train | test, abnormal, sick)
-        patient = {Path(row["path"]).name: row["patient"] for row in rows}
+        patient = {Path(row["image"]).name: row["patient"] for row in rows}
         self.assertEqual(patient["IM-0100-0001.jpeg"], patient["IM-0100-0001-0002.jpeg"])
         self.assertNotEqual(patient["IM-0100-0001.jpeg"], patient["NORMAL2-IM-0100-0001.jpeg"])
-        self.assertEqual({row["path"] for row in rows if row["split"] == "test"}, test | abnormal)
+        self.assertEqual({row["image"] for row in rows if row["split"] == "test"}, test | abnormal)
 
     def chestxray14(self) -> tuple[set[str], set[str]]:
         lines, names = [], {"": set(), "Mass|Edema": set()}
@@ -181,7 +181,7 @@ class TestDownloads(_InFolder):
         for file, names in (("test_list.txt", tested), ("train_val_list.txt", (normal | sick) - tested)):
             (self.root / file).write_text("\n".join(Path(name).name for name in sorted(names)))
         rows = self.both(list(CHESTXRAY14_CLASSES), normal, sick & tested, sick - tested)
-        self.assertEqual({row["path"] for row in rows if row["split"] == "test"}, tested)
+        self.assertEqual({row["image"] for row in rows if row["split"] == "test"}, tested)
         self.assertEqual({row["patient"] for row in rows}, {str(p) for p in range(24)})
         self.assertEqual({row["Mass"] + row["Edema"] + row["Hernia"] for row in rows}, {"000", "110"})
 
@@ -206,7 +206,7 @@ class TestDownloads(_InFolder):
         (self.root / "train.csv").write_text("\n".join(lines))
         # no two readers agree on the third kind: neither normal nor abnormal
         rows = self.both(list(VINDR_CLASSES), kinds[0], kinds[1], kinds[2])
-        self.assertEqual({row["ILD"] for row in rows if row["path"] in kinds[1]}, {"1"})
+        self.assertEqual({row["ILD"] for row in rows if row["image"] in kinds[1]}, {"1"})
 
     def test_vindr_of_physionet(self):
         head = [*VINDR_CLASSES[:-1], "Edema", "Rib fracture", "Other disease", "No finding"]
@@ -224,8 +224,8 @@ class TestDownloads(_InFolder):
             (self.root / f"annotations/image_labels_{split}.csv").write_text("\n".join(lines))
         classes = [*VINDR_CLASSES, "Edema", "Rib fracture", "Other diseases"]
         rows = self.both(classes, paths["normal"], paths["test"], paths["train"])
-        self.assertEqual({row["path"][:4] for row in rows if row["split"] == "test"}, {"test"})
-        self.assertEqual({row["Rib fracture"] for row in rows if row["path"] in paths["train"]}, {"1"})
+        self.assertEqual({row["image"][:4] for row in rows if row["split"] == "test"}, {"test"})
+        self.assertEqual({row["Rib fracture"] for row in rows if row["image"] in paths["train"]}, {"1"})
 
     def test_covidx(self):
         names = {k: set() for k in ("normal", "pneumonia", "COVID-19")}
@@ -257,7 +257,7 @@ class TestVinDr(_InFolder):
         filler = [f"x{i},No finding,14,R{r}" for i in range(10) for r in range(3)]
         path.write_text("image_id,class_name,class_id,rad_id\n" + "\n".join(lines + filler))
         rows = vindr_table(path, **kwargs)
-        return {r["path"]: [c for c, y in zip(VINDR_CLASSES, r["label"], strict=True) if y] for r in rows}
+        return {r["image"]: [c for c, y in zip(VINDR_CLASSES, r["label"], strict=True) if y] for r in rows}
 
     def test_readers_vote_and_boxes_do_not(self):
         lines = ["i,ILD,5,R1", "i,ILD,5,R1", "i,Cardiomegaly,3,R1", "i,Cardiomegaly,3,R2", "i,No finding,14,R3"]
@@ -289,14 +289,14 @@ class TestChestXray14(_InFolder):
         tests = self.root / "test_list.txt"
         tests.write_text("0_0.png\n0_1.png\n")
         rows = chestxray14_table(self.entry, tests)
-        self.assertEqual([r["path"] for r in rows if r["split"] == "test"], ["0_0.png", "0_1.png"])
+        self.assertEqual([r["image"] for r in rows if r["split"] == "test"], ["0_0.png", "0_1.png"])
         positive = [c for c, y in zip(CHESTXRAY14_CLASSES, rows[1]["label"], strict=True) if y]
         self.assertEqual((positive, sum(rows[0]["label"])), (["Mass", "Edema"], 0))
         for patient in range(12):
             self.assertEqual(len({r["split"] for r in rows if r["patient"] == str(patient)}), 1)
 
     def test_own_split(self):
-        self.assertEqual({r["split"] for r in chestxray14_table(self.entry)}, {"train", "val", "test"})
+        self.assertEqual({r["split"] for r in chestxray14_table(self.entry)}, {"training", "validation", "test"})
 
     def test_patient_on_both_sides_and_unknown_image(self):
         tests = self.root / "test_list.txt"
