@@ -37,8 +37,9 @@ def read_collection(args: argparse.Namespace) -> tuple[str, Collection]:
         return name, class_folders_of(folder, folder_classes(folder))
     found, inner = find_layout(folder)
     if found == "flat" or (name != "auto" and name != found and {name, found} != {"covid19", "kermany"}):
+        looks = "no data set that is known" if found == "flat" else f"'{found}'"
         expected = f"the data set '{name}'" if name != "auto" else f"one of {', '.join(KNOWN)}"
-        raise ValueError(f"'{folder.name}' must hold {expected} as it was downloaded, it looks like '{found}'.")
+        raise ValueError(f"'{folder.name}' must hold {expected} as it was downloaded, it looks like {looks}.")
     if found == "vindr":
         classes, items = vindr_folder(inner, args.min_readers)
         return found, Collection(items, classes, None)

@@ -66,6 +66,21 @@ class TestAnomalyDataList(DataListTestCase):
         self.pictures("test/hole", 1)
         self.check(AnomalyDataList(self.root), "good_tree", 8, 2, 4)
 
+    def test_an_image_beside_the_one_folder_is_not_left_out_unsaid(self):
+        self.pictures("set/no", 6)
+        self.pictures("set/yes", 5)
+        self.touch("README")
+        self.assertEqual(AnomalyDataList(self.root).layout, "brainmri")
+        self.pictures("", 1)
+        with self.assertRaisesRegex(ValueError, "can be taken for normal, it has folders named yes"):
+            AnomalyDataList(self.root)
+
+    def test_good_tree_in_capitals(self):
+        self.pictures("Train/Good", 8)
+        self.pictures("Test/Good", 2)
+        self.pictures("Test/Crack", 3)
+        self.check(AnomalyDataList(self.root), "good_tree", 8, 2, 3)
+
     def test_covid19(self):
         for folder, count in (("train/NORMAL", 6), ("test/NORMAL", 2), ("test/PNEUMONIA", 3), ("train/PNEUMONIA", 2)):
             self.pictures(folder, count)
@@ -169,11 +184,11 @@ class TestAnomalyDataList(DataListTestCase):
             AnomalyDataList(self.root)
         self.assertIn("1 test images are of patients, or copies of images, that training has too", logs.output[0])
 
-    def test_busi_leaves_its_masks_out(self):
-        self.pictures("normal", 9)
-        self.pictures("normal", 9, "image (1)_mask")
-        self.pictures("benign", 2)
-        self.pictures("malignant", 3)
+    def test_busi_in_capitals_leaves_its_masks_out(self):
+        self.pictures("Normal", 9)
+        self.pictures("Normal", 9, "image (1)_mask")
+        self.pictures("Benign", 2)
+        self.pictures("MALIGNANT", 3)
         self.check(AnomalyDataList(self.root), "busi", 6, 3, 5)
 
     def test_sipakmed_leaves_its_cropped_cells_out(self):

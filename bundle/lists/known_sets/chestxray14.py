@@ -122,7 +122,7 @@ def _entries(path: Path) -> list[tuple[str, str, set[str]]]:
 
 
 def _mark_test(rows: list[dict[str, Any]], test_list: Path) -> None:
-    tested = set(test_list.read_text().split())
+    tested = set(test_list.read_text(encoding="utf-8-sig").split())
     known = {row["image"] for row in rows}
     if not tested <= known:
         raise ValueError(

@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bundle.lists.file_kinds import why_no_image
 from bundle.lists.find import find_images
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_folder
 from bundle.lists.known_sets.covidx import covidx_folder
 from bundle.lists.known_sets.vindr import vindr_folder, vindr_lists
+from bundle.reading.errors import SkippedFileError
+from bundle.reading.reader import file_format
 
 __all__ = ["LAYOUTS", "Collection", "Item", "check_all_normal", "find_layout", "folder_items", "not_normal_folders"]
 
@@ -58,7 +61,9 @@ class Collection(NamedTuple):
 
 def find_layout(root: Path) -> tuple[str, Path]:
     """
-    Return the name of the layout that a folder has, and the folder that holds it: an archive is often one folder deep.
+    Return the name of the layout that a folder has, and the folder that holds it.
+
+    An archive is often some folders deep; on the way each holds one folder and no image beside it.
 
     Args:
         root: what was downloaded.
@@ -67,15 +72,41 @@ def find_layout(root: Path) -> tuple[str, Path]:
         name in ``LAYOUTS``, ``flat`` where nothing is recognised; and the folder.
     """
     folder = root
-    for _ in range(3):
+    for _ in range(6):  # wget lays VinDr-CXR into physionet.org/files/vindr-cxr/1.0.0
         for name, (fits, _) in LAYOUTS.items():
             if name != "flat" and fits(folder):
                 return name, folder
-        inside = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX"]
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
+        seen = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+        inside = [path for path in seen if path.is_dir()]
+        if len(inside) != 1 or inside[0].is_symlink() or any(_is_image(path) for path in seen if path.is_file()):
             break
         folder = inside[0]
     return "flat", root
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file is an image, and no README or table that was downloaded beside the images."""
+    try:
+        return not why_no_image(path, path.parent) and bool(file_format(path))
+    except (SkippedFileError, OSError):
+        return False
+
+
+def subfolder(root: Path, name: str) -> Path:
+    """
+    Return a folder below another one, its name in any case; where there is none, the path that it would have.
+
+    Args:
+        root: the other one.
+        name: with a ``/`` for a folder in a folder.
+    """
+    for part in filter(None, name.split("/")):
+        if not (root / part).is_dir() and root.is_dir():
+            alike = [path for path in root.iterdir() if path.name.lower() == part.lower() and path.is_dir()]
+            root = min(alike, default=root / part)
+        else:
+            root /= part
+    return root
 
 
 def check_all_normal(root: Path, items: Sequence[Item]) -> None:
@@ -125,11 +156,11 @@ def folder_items(root: Path, folder: str, classes: Sequence[str] = (), split: st
 
     Args:
         root: of the data set.
-        folder: below it; one that does not exist has no images.
+        folder: below it, in any case; one that does not exist has no images.
         classes: names of what its images show.
         split: of its images.
     """
-    path = root / folder
+    path = subfolder(root, folder)
     if not path.is_dir() or not any(path.iterdir()):
         return []
     # the secret only groups the images of one patient within this list, it is never written
@@ -160,7 +191,7 @@ def _busi(root: Path) -> Collection:
 def _sipakmed(root: Path) -> Collection:
     """Return the slides; the cells cut out of them, in CROPPED, are no images of their own."""
     names = ("Superficial-Intermediate", "Parabasal", "Metaplastic", "Dyskeratotic", "Koilocytotic")
-    folders = {name: f"im_{name}" for name in names if (root / f"im_{name}").is_dir()}
+    folders = {name: f"im_{name}" for name in names if subfolder(root, f"im_{name}").is_dir()}
     # Table 2 takes two classes for normal and two for abnormal, and leaves the benign metaplastic cells out
     abnormal = ("Dyskeratotic", "Koilocytotic")
     return _classes_as_folders(root, folders, names[:2], counts=(180, 54), abnormal=abnormal)
@@ -182,10 +213,12 @@ def _pneumonia(root: Path) -> Collection:
 
 def _good_tree(root: Path) -> Collection:
     items = folder_items(root, "train/good", ["good"], "training")
-    names = sorted(path.name for path in (root / "test").glob("*") if path.is_dir() and not path.name.startswith("."))
+    names = sorted(
+        path.name for path in subfolder(root, "test").glob("*") if path.is_dir() and not path.name.startswith(".")
+    )
     for name in names:
-        items += folder_items(root, f"test/{name}", [name], "test")
-    return Collection(items, ("good", *(name for name in names if name != "good")), ("good",))
+        items += folder_items(root, f"test/{name}", ["good" if name.lower() == "good" else name], "test")
+    return Collection(items, ("good", *(name for name in names if name.lower() != "good")), ("good",))
 
 
 def _flat(root: Path) -> Collection:
@@ -193,7 +226,7 @@ def _flat(root: Path) -> Collection:
 
 
 def _has(*folders: str) -> Callable[[Path], bool]:
-    return lambda root: all((root / folder).is_dir() for folder in folders)
+    return lambda root: all(subfolder(root, folder).is_dir() for folder in folders)
 
 
 _PNEUMONIA = _has("train/NORMAL", "test/NORMAL", "test/PNEUMONIA")
@@ -216,7 +249,7 @@ def _covidx(root: Path) -> Collection:
 # name: (whether a folder has it, reader); the first that fits is taken
 LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Collection]]] = {
     "good_tree": (_has("train/good"), _good_tree),
-    "kermany": (lambda root: _PNEUMONIA(root) and any(root.glob("train/PNEUMONIA/person*")), _pneumonia),
+    "kermany": (lambda root: _PNEUMONIA(root) and any(subfolder(root, "train/PNEUMONIA").glob("person*")), _pneumonia),
     "covid19": (_PNEUMONIA, _pneumonia),
     "brainmri": (_has("no", "yes"), _brainmri),
     "busi": (_has("normal", "benign", "malignant"), _busi),

@@ -122,6 +122,7 @@ class TestDownloads(_InFolder):
             self.picture(name.replace(".png", "_mask.png"), 1000 + n)
         self.picture("Dataset_BUSI_with_GT/benign/benign (1)_mask_1.png", 2000)
         self.picture("Dataset_BUSI_with_GT/.DS_Store")
+        self.touch("README", "license.txt")  # beside the one folder
         rows = self.both(
             ["normal", "benign", "malignant"], set(images["normal"]), {*images["benign"], *images["malignant"]}, set()
         )
@@ -179,7 +180,7 @@ class TestDownloads(_InFolder):
         normal, sick = self.chestxray14()
         tested = {name for name in normal | sick if int(Path(name).name[:8]) < 5}
         for file, names in (("test_list.txt", tested), ("train_val_list.txt", (normal | sick) - tested)):
-            (self.root / file).write_text("\n".join(Path(name).name for name in sorted(names)))
+            (self.root / file).write_text("\ufeff" + "\n".join(Path(name).name for name in sorted(names)))
         rows = self.both(list(CHESTXRAY14_CLASSES), normal, sick & tested, sick - tested)
         self.assertEqual({row["image"] for row in rows if row["split"] == "test"}, tested)
         self.assertEqual({row["patient"] for row in rows}, {str(p) for p in range(24)})
@@ -209,22 +210,24 @@ class TestDownloads(_InFolder):
         self.assertEqual({row["ILD"] for row in rows if row["image"] in kinds[1]}, {"1"})
 
     def test_vindr_of_physionet(self):
+        base = "physionet.org/files/vindr-cxr/1.0.0"  # where wget lays it, its own files beside
+        self.touch("physionet.org/robots.txt", f"{Path(base).parent}/index.html", f"{base}/LICENSE.txt")
         head = [*VINDR_CLASSES[:-1], "Edema", "Rib fracture", "Other disease", "No finding"]
         paths: dict[str, set[str]] = {"normal": set(), "train": set(), "test": set()}
         for split, count in (("train", 24), ("test", 6)):
             readers = ["R1", "R2", "R3"] if split == "train" else [""]
             lines = [",".join(["image_id", *(["rad_id"] if split == "train" else []), *head])]
             for i in range(count):
-                name = f"{split}/{count}{i:030x}.dicom"
+                name = f"{base}/{split}/{count}{i:030x}.dicom"
                 self.picture(name, 100 * count + i)
                 paths[split if i % 2 else "normal"].add(name)
                 cells = [str(int(c == ("Rib fracture" if i % 2 else "No finding"))) for c in head]
                 lines += [",".join([Path(name).stem, *filter(None, [reader]), *cells]) for reader in readers]
-            (self.root / "annotations").mkdir(exist_ok=True)
-            (self.root / f"annotations/image_labels_{split}.csv").write_text("\n".join(lines))
+            (self.root / base / "annotations").mkdir(exist_ok=True)
+            (self.root / base / f"annotations/image_labels_{split}.csv").write_text("\n".join(lines))
         classes = [*VINDR_CLASSES, "Edema", "Rib fracture", "Other diseases"]
         rows = self.both(classes, paths["normal"], paths["test"], paths["train"])
-        self.assertEqual({row["image"][:4] for row in rows if row["split"] == "test"}, {"test"})
+        self.assertEqual({Path(row["image"]).parent.name for row in rows if row["split"] == "test"}, {"test"})
         self.assertEqual({row["Rib fracture"] for row in rows if row["image"] in paths["train"]}, {"1"})
 
     def test_covidx(self):
