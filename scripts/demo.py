@@ -65,8 +65,8 @@ def demonstrate(output_dir: Path, dataset_dir: Path | None, epochs: int, side: i
     metrics = json.loads((output_dir / "metrics.json").read_text())
     print(f"\nreport: {os.path.relpath(output_dir / 'report.html')} ({time.monotonic() - start:.0f} s)")
     if "auroc" in metrics:
-        value, low, high = metrics["auroc"]
-        print(f"AUROC: {value:.3f} (95 % interval {low:.3f} to {high:.3f})")
+        low, high = metrics["auroc_interval"]
+        print(f"AUROC: {metrics['auroc']:.3f} (95 % interval {low:.3f} to {high:.3f})")
     else:
         print(metrics["note"])
     print(SYNTHETIC if dataset_dir is None else "Research use only. Not for diagnosis.")

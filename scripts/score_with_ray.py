@@ -34,7 +34,7 @@ from bundle.command import BundleWorkflow, typed_value  # noqa: E402
 from bundle.files import atomic_path  # noqa: E402
 from bundle.lists import find_images  # noqa: E402
 
-BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "score"))]
+BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "map_height"))]
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -42,9 +42,10 @@ SCHEMA = pa.schema(
         "frame": pa.int32(),
         "subject": pa.string(),
         "anomaly_score": pa.float64(),
+        "finding_probability": pa.float64(),
         "p_value": pa.float64(),
         "abnormal": pa.bool_(),
-        "label_scores": pa.map_(pa.string(), pa.float64()),
+        "probabilities": pa.map_(pa.string(), pa.float64()),
         "boxes": pa.list_(pa.struct(BOX)),
         "failure": pa.string(),  # why there is no result; the other columns but source are empty then
     }
@@ -85,7 +86,7 @@ class Scorer:
                 raise
         found = json.loads(predictions.read_text())
         failures = [{"source": item["file"], "failure": item["reason"]} for item in found["failures"]]
-        records = [{**image, "label_scores": list(image["label_scores"].items())} for image in found["images"]]
+        records = [{**image, "probabilities": list(image["probabilities"].items())} for image in found["images"]]
         with atomic_path(part_file(self.output_dir, int(number))) as partial:
             pq.write_table(pa.Table.from_pylist([*records, *failures], SCHEMA), partial)
         return {"part": [number], "images": [len(records)], "failures": [len(failures)]}
@@ -98,12 +99,12 @@ def part_file(output_dir: Path, number: int) -> Path:
 
 def run_state(output_dir: Path, items: list[dict], settings: dict[str, Any], per_part: int) -> str:
     """Keep what the run is made of beside its parts, refuse to mix it with another, and return the secret of both."""
-    words = [[(item["image"], item["key"]) for item in items], settings, per_part]
+    words = [[(item["image"], item["key"]) for item in items], settings, per_part, SCHEMA.names]
     digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
     file = output_dir / "_run.json"  # readers of Parquet folders pass such names by
     if not file.is_file():
         with atomic_path(file) as partial:
-            partial.touch(mode=0o600)  # with the secret, pseudonyms of guessed patient numbers can be told
+            partial.touch(mode=0o600)  # with the secret, pseudonyms of guessed patient numbers can be recognized
             partial.write_text(json.dumps({"digest": digest, "secret": secrets.token_hex(16)}))
     state = json.loads(file.read_text())
     if state["digest"] != digest:

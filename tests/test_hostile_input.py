@@ -199,7 +199,7 @@ class TestTextThatIsCode(_Folder):
                         key=item["key"],
                         source=Path(item["image"]),
                         subject=str(image.meta["subject"]),
-                        label_scores={FORMULA: 0.5, MARKUP: 0.5},
+                        probabilities={FORMULA: 0.5, MARKUP: 0.5},
                         heatmap=image[0].numpy(),
                         image=image[0].numpy(),
                         extra={key: str(image.meta.get(key)) for key in ("modality", "view_position", "laterality")},

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
+import json
+import re
 import runpy
 import sys
 import warnings
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+import jsonschema
 import monai.bundle
 import yaml
 from torch import nn
@@ -22,6 +26,22 @@ from bundle.model import save_start
 
 ROOT = Path(__file__).resolve().parents[1]
 START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end"}
+
+
+def check_names(results: Path) -> None:
+    """Fail where tables and metrics of a run do not follow docs/predictions.schema.json and its names."""
+    content = json.loads((results / "predictions.json").read_text(encoding="utf-8"))
+    jsonschema.validate(content, json.loads((ROOT / "docs" / "predictions.schema.json").read_text()))
+    metrics = results / "metrics.json"
+    assert content["metrics"] == (json.loads(metrics.read_text()) if metrics.is_file() else None)
+    assert content["images"]
+    classes = ("probability", "operating_point", "extra")
+    for name in ("predictions.csv", "scores.csv"):
+        with (results / name).open(newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
+        fields = [column for column in columns if not column.startswith(tuple(f"{word}_" for word in classes))]
+        assert all(re.fullmatch("[a-z]+(_[a-z]+)*", column) for column in columns if column in fields), columns
+        assert set(fields) <= {*content["images"][0], "box_count"}, fields
 
 
 def workflow_of(name: str, layers: Sequence[str] = (), **settings) -> BundleWorkflow:

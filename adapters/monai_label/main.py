@@ -55,14 +55,14 @@ class BundleTask(InferTask):
         folder = Path(tempfile.mkdtemp())
         try:
             self._workflow.run([Path(request["image"])], folder)
-            told = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
-            record = told["images"][0]
+            predictions = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+            record = predictions["images"][0]
             heat = nibabel.load(folder / record["files"]["nifti"])
-            label = mask_of(np.asarray(heat.dataobj), record, told["threshold"], self.labels)
+            label = mask_of(np.asarray(heat.dataobj), record, predictions["threshold"], self.labels)
             with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as file:
                 nibabel.save(nibabel.Nifti1Image(label, heat.affine), file.name)
-            told_of = ("label_scores", "anomaly_score", "p_value", "abnormal", "verdict", "not_assessed", "boxes")
-            said = {name: record[name] for name in told_of}
+            names = ("anomaly_score", "p_value", "probabilities", "finding_probability", "present_findings")
+            said = {name: record[name] for name in (*names, "abnormal", "verdict", "not_assessed", "boxes")}
             return file.name, {"label_names": self.labels, **said}
         finally:
             shutil.rmtree(folder)

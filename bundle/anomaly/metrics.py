@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures for a list of anomaly scores, by scikit-learn, with bootstrap intervals."""
+"""Metrics for a list of anomaly scores, by scikit-learn, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """
-    Return the percentile bootstrap interval of a figure, drawing normal and abnormal images separately.
+    Return the percentile bootstrap interval of a metric, drawing normal and abnormal images separately.
 
     Args:
         labels: 0 or 1, shape ``(N,)``, both present.
         scores: shape ``(N,)``.
-        metric: figure of labels and scores.
+        metric: of labels and scores.
         samples: number of bootstrap samples.
         level: coverage, in (0, 1).
         seed: of the draws.
@@ -76,9 +76,9 @@ def compute_anomaly_metrics(
         images: name of every image, for messages.
 
     Returns:
-        ``normal`` and ``abnormal`` (counts) and what can be computed of ``auroc`` and ``average_precision`` (each the
-        value and its interval's ends), ``threshold``, ``sensitivity``, ``specificity``; ``note`` says why something is
-        missing.
+        ``images``, ``positives`` and ``negatives`` (how many are abnormal and normal) and what can be computed of
+        ``auroc``, ``auroc_interval``, ``average_precision``, ``average_precision_interval``, ``threshold``,
+        ``sensitivity``, ``specificity``; ``note`` says why something is missing.
 
     Raises:
         ValueError: When the lengths differ, a label is not 0 or 1, or a score or the threshold is not finite.
@@ -92,21 +92,21 @@ def compute_anomaly_metrics(
     check_finite("scores", s, images)
     if threshold is not None:
         number_in("threshold", float(threshold), -math.inf)
-    metrics: dict[str, Any] = {"normal": int((y == 0).sum()), "abnormal": int((y == 1).sum())}
-    if metrics["normal"] and metrics["abnormal"]:
-        auroc = bootstrap_interval(y, s, _fast_auroc, seed=seed)
-        metrics["auroc"] = (float(roc_auc_score(y, s)), *auroc)
-        precision = bootstrap_interval(y, s, average_precision_score, seed=seed)
-        metrics["average_precision"] = (float(average_precision_score(y, s)), *precision)
+    metrics: dict[str, Any] = {"images": len(y), "positives": int((y == 1).sum()), "negatives": int((y == 0).sum())}
+    if metrics["positives"] and metrics["negatives"]:
+        metrics["auroc"] = float(roc_auc_score(y, s))
+        metrics["auroc_interval"] = bootstrap_interval(y, s, _fast_auroc, seed=seed)
+        metrics["average_precision"] = float(average_precision_score(y, s))
+        metrics["average_precision_interval"] = bootstrap_interval(y, s, average_precision_score, seed=seed)
     else:
-        kind = "abnormal" if metrics["normal"] else "normal"
+        kind = "abnormal" if metrics["negatives"] else "normal"
         metrics["note"] = f"No AUROC: the list has no {kind} image."
     if threshold is not None:
         metrics["threshold"] = float(threshold)
         called = s > threshold
-        if metrics["abnormal"]:
+        if metrics["positives"]:
             metrics["sensitivity"] = float(called[y == 1].mean())
-        if metrics["normal"]:
+        if metrics["negatives"]:
             metrics["specificity"] = float((~called[y == 0]).mean())
     return metrics
 
@@ -118,7 +118,7 @@ def _fast_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 def summarize_anomaly(results: Sequence[Any], threshold: float | None = None) -> dict[str, Any]:
     """
-    Return the figures of labelled results, see :py:func:`compute_anomaly_metrics`; nothing where no label is known.
+    Return the metrics of labelled results, see :py:func:`compute_anomaly_metrics`; nothing where no label is known.
 
     Args:
         results: objects with ``label`` and ``anomaly_score``.

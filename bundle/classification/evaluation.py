@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a classifier's evaluator adds up to: a calibration on validation images, figures on test images."""
+"""What a classifier's evaluator adds up to: a calibration on validation images, metrics on test images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bundle.rules import class_names, number_in, true_or_false, whole_number
 from bundle.training.finite import check_finite
 from bundle.training.processes.reduction import gathered
 
-__all__ = ["ClassifierCalibrator", "ClassifierFigures"]
+__all__ = ["ClassifierCalibrator", "ClassifierMetrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +157,9 @@ class ClassifierCalibrator(_Collector):
         logger.info("calibrated on %d images: temperature %.3f", len(p), temperature)
 
 
-class ClassifierFigures(_Collector):
+class ClassifierMetrics(_Collector):
     """
-    Collect an evaluator's logits and compute the figures of a report.
+    Collect an evaluator's logits and compute metrics and reliability diagrams.
 
     Args:
         classes: names in the order of the logits.
@@ -185,10 +185,10 @@ class ClassifierFigures(_Collector):
 
     def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
         """
-        Return figures for a results writer: numbers, (value, low, high), and a table with a row for each class.
+        Return what :py:func:`bundle.classification.compute_classification_metrics` does, for a results writer.
 
-        The calibration errors are means over the classes, before and after the division by the temperature. Means of
-        AUROC and average precision are over the classes that have both kinds of images, and say which.
+        With a calibration there are also its ``temperature`` and ``mean_calibration_error_raw``, the mean calibration
+        error of the probabilities before the division by the temperature.
 
         Args:
             results: ignored; the collected logits say more.
@@ -198,29 +198,16 @@ class ClassifierFigures(_Collector):
         """
         self._check()
         targets = torch.cat(self._targets).numpy()
-        temperature = self.calibration["temperature"] if self.calibration else 1.0
-        thresholds = [self.calibration["thresholds"][c] for c in self.classes] if self.calibration else None
-        p = self._probabilities(temperature)
-        metrics = compute_classification_metrics(
-            p, targets, self.classes, self._patients, thresholds, self.num_samples, self._names
-        )
-        raw = compute_classification_metrics(self._probabilities(1.0), targets, self.classes, num_samples=1)
-        before, after = raw["mean_calibration_error"], metrics["mean_calibration_error"]
-        figures: dict[str, Any] = {"images": metrics["images"]}
-        if metrics["mean_over"]:
-            area, interval = metrics["mean_auroc"], metrics.get("mean_auroc_interval")
-            figures["mean AUROC"] = area if interval is None else (area, *interval)
-            figures["mean average precision"] = metrics["mean_average_precision"]
-        figures["means are over"] = ", ".join(metrics["mean_over"]) or "no class: none has positives and negatives"
-        figures["calibration error, raw"] = before
-        if self.calibration:
-            figures["calibration error, scaled"] = after
-            figures["temperature"] = temperature
-            figures["scaling made the error"] = "smaller" if after < before else "not smaller"
-        figures["Findings"] = {name: _row(row) for name, row in metrics["classes"].items()}
-        return figures
+        if not self.calibration:
+            return self._metrics(1.0, targets, None, self.num_samples)
+        temperature = self.calibration["temperature"]
+        thresholds = [self.calibration["thresholds"][name] for name in self.classes]
+        metrics = self._metrics(temperature, targets, thresholds, self.num_samples)
+        raw = self._metrics(1.0, targets, None, 1)["mean_calibration_error"]
+        classes = metrics.pop("classes")
+        return {**metrics, "mean_calibration_error_raw": raw, "temperature": temperature, "classes": classes}
 
-    def figures(self) -> list[tuple[str, bytes]]:
+    def charts(self) -> list[tuple[str, bytes]]:
         """
         Return title and picture of the reliability diagrams.
 
@@ -233,23 +220,10 @@ class ClassifierFigures(_Collector):
         bins = {name: reliability_bins(p[:, k], targets[:, k]) for k, name in enumerate(self.classes)}
         return [("Reliability", reliability_png(bins))]
 
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return one class's line of the table, each figure with its interval where it has one."""
-    columns = {
-        "positives": "positives",
-        "auroc": "AUROC",
-        "average_precision": "average precision",
-        "calibration_error": "calibration error",
-        "threshold": "threshold",
-        "sensitivity": "sensitivity",
-        "specificity": "specificity",
-        "positive_predictive_value": "PPV",
-        "negative_predictive_value": "NPV",
-        "note": "note",
-    }
-    return {
-        title: (row[key], *row[f"{key}_interval"]) if f"{key}_interval" in row else row[key]
-        for key, title in columns.items()
-        if key in row
-    }
+    def _metrics(
+        self, temperature: float, targets: np.ndarray, thresholds: list[float | None] | None, num_samples: int
+    ) -> dict[str, Any]:
+        p = self._probabilities(temperature)
+        return compute_classification_metrics(
+            p, targets, self.classes, self._patients, thresholds, num_samples, self._names
+        )

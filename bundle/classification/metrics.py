@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures for findings: AUROC of every class with bootstrap intervals over patients, and average precision."""
+"""Metrics of findings: AUROC of every class with bootstrap intervals over patients, and average precision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compute_classification_metrics(
     images: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
     """
-    Return the figures of every class and their means.
+    Return the metrics of every class and their means.
 
     Args:
         probabilities: 0..1, shape ``(N, K)``.
@@ -60,7 +60,7 @@ def compute_classification_metrics(
     if p.shape != y.shape or p.ndim != 2 or p.shape[1] != len(names):
         raise ValueError(f"probabilities and targets must have shape (N, {len(names)}), got {p.shape} and {y.shape}.")
     if not len(p):
-        raise ValueError("figures need one image at least, got none.")
+        raise ValueError("metrics need one image at least, got none.")
     check_probabilities(p, y, images, names)
     y = y.astype(int)
     areas = class_aurocs(p, y)
@@ -68,7 +68,7 @@ def compute_classification_metrics(
 
     def statistic(index: np.ndarray) -> np.ndarray:
         values = class_aurocs(p[index], y[index])
-        # a mean over other classes than those of the figure would be another figure
+        # a mean over other classes would be another metric
         return np.append(values, values[defined].mean() if defined.any() else np.nan)
 
     ends = patient_bootstrap(statistic, range(len(p)) if patients is None else patients, num_samples)

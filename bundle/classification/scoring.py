@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from monai.transforms import Transform
 from monai.utils import CommonKeys, convert_to_tensor
 
-from bundle.results.verdicts import findings_of, heatmap_title, operating_points_of, verdict_of
+from bundle.results.verdicts import findings_of, operating_points_of, verdict_of
 from bundle.rules import number_in, true_or_false
 
 __all__ = [
@@ -53,36 +52,23 @@ class ClassScoresd(Transform):
         """
         Args:
             data: ``pred``, logits of shape ``(K,)``; where known ``label``, zeros and ones of shape ``(K,)``,
-                ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file, ``heatmap_class``, the class that
-                the heatmap shows, and ``not_assessed``, why the image gets no verdict.
+                ``attention``, a map of shape ``(1, H, W)`` in the pixels of the file, and ``not_assessed``, why the
+                image gets no verdict.
 
         Returns:
-            the item with ``label_scores``, a dictionary of probabilities 0..1, ``anomaly_score``, that of the most
-            probable finding, and ``operating_points`` of the findings that have one; with a calibration also
-            ``abnormal``, whether any finding reaches its operating point (not, where none does but one has no point),
-            and ``extra`` with the findings that do and what the heatmap shows. An item with a probability that is not
-            finite gets ``not_assessed`` and no verdict. ``label`` becomes 1 where any finding is true and 0 else, the
-            true findings go to ``extra``. ``attention`` goes to ``extra_maps``.
+            the item with ``probabilities``, ``finding_probability``, ``operating_points``, ``abnormal`` or
+            ``not_assessed``, see :py:func:`bundle.results.verdicts.verdict_of`. ``label`` becomes 1 where any finding
+            is true and 0 else, the true ones are ``true_findings``. ``attention`` goes to ``extra_maps``.
         """
         item = dict(data)
         logits = convert_to_tensor(item[CommonKeys.PRED]).double() / self.temperature
         probabilities = (logits.softmax(dim=0) if self.exclusive else logits.sigmoid()).tolist()
-        scores = dict(zip(self.classes, probabilities, strict=True))
-        item["label_scores"] = scores
-        item["extra"] = dict(item.get("extra", {}))
         points = {} if item.get("not_assessed") else self.operating_points
-        stated, _, words = verdict_of(scores, points, self.findings)
-        item.update(stated)
-        item["extra"].update(words)
-        unfit = "not_assessed" in stated
-        item["anomaly_score"] = math.nan if unfit else max(scores[c] for c in self.findings)
-        if shown := item.pop("heatmap_class", None):
-            item["extra"]["heatmap shows"] = heatmap_title(shown, scores, stated["operating_points"])
+        item.update(verdict_of(dict(zip(self.classes, probabilities, strict=True)), points, self.findings)[0])
         if item.get(CommonKeys.LABEL) is not None:
             target = dict(zip(self.classes, torch.as_tensor(item[CommonKeys.LABEL]).tolist(), strict=True))
-            true = [c for c in self.findings if target[c]]
-            item[CommonKeys.LABEL] = int(bool(true))
-            item["extra"]["label"] = ", ".join(true) or "no finding"
+            item["true_findings"] = [name for name in self.findings if target[name]]
+            item[CommonKeys.LABEL] = int(bool(item["true_findings"]))
         if item.get("attention") is not None:
             item["extra_maps"] = {"attention": torch.as_tensor(item.pop("attention"))[0].float().cpu().numpy()}
         return item

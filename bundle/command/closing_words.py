@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 
 from bundle.command.run import command_line_of_this_run
 
-__all__ = ["closing_words", "main_figure"]
+__all__ = ["closing_words", "main_metric"]
 
 _TRAINING = re.compile(r"args_(?P<family>[a-z]+)_(?:\w+_)?train(?:_(?P<phase>\w+))?\.yaml$")
 _PHASES = ("backbone", "head", "end_to_end", "mining")  # of MSA
@@ -93,34 +93,31 @@ def _after_results(output_dir: Path) -> Iterator[str]:
             where = shlex.quote(str(output_dir / "failures.csv"))
             yield f"files without a result or a part of it: {failures}, see {where}"
     if (output_dir / "metrics.json").is_file():
-        yield from main_figure(json.loads((output_dir / "metrics.json").read_text(encoding="utf-8")))
+        yield from main_metric(json.loads((output_dir / "metrics.json").read_text(encoding="utf-8")))
     if (output_dir / "report.html").is_file():
         yield f"next: open {shlex.quote(str(output_dir / 'report.html'))} in a browser"
 
 
-def main_figure(metrics: Mapping[str, Any]) -> Iterator[str]:
+def main_metric(metrics: Mapping[str, Any]) -> Iterator[str]:
     """
-    Yield the line of the figure that an evaluation is about, none where it has none.
+    Yield the line of the metric that an evaluation is about, none where it has none.
 
     Args:
         metrics: content of ``metrics.json``.
 
     Example:
-        >>> list(main_figure({"auroc": [0.9, 0.85, 0.94]}))
+        >>> list(main_metric({"auroc": 0.9, "auroc_interval": [0.85, 0.94]}))
         ['AUROC: 0.900 (95 % interval 0.850 to 0.940)']
     """
-    if "auroc" in metrics:
-        value, *ends = metrics["auroc"]
-    elif "mean AUROC" in metrics:
-        value, *ends = metrics["mean AUROC"]
-    else:
-        if note := metrics.get("note"):
-            yield str(note)
-        return
-    if not _finite(value):
-        return
-    interval = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if len(ends) == 2 and all(map(_finite, ends)) else ""
-    yield f"{'AUROC' if 'auroc' in metrics else 'mean AUROC'}: {value:.3f}{interval}"
+    for name, words in (("auroc", "AUROC"), ("mean_auroc", "mean AUROC")):
+        if _finite(metrics.get(name)):
+            ends: Sequence[Any] = metrics.get(f"{name}_interval") or ()
+            known = len(ends) == 2 and all(map(_finite, ends))
+            interval = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if known else ""
+            yield f"{words}: {metrics[name]:.3f}{interval}"
+            return
+    if note := metrics.get("note"):
+        yield str(note)
 
 
 def _finite(value: Any) -> bool:

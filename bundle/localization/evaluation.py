@@ -16,16 +16,16 @@ from bundle.preprocessing.box_frames import found_in_source
 from bundle.reading.reader import split_frame
 from bundle.rules import class_names
 
-__all__ = ["LocalizationFigures"]
+__all__ = ["LocalizationMetrics"]
 
 
-class LocalizationFigures:
+class LocalizationMetrics:
     """
     Collect the boxes of every class of every image of an evaluator, and compare them with the annotated ones.
 
     The convention of Cai et al. (MICCAI 2018, https://arxiv.org/abs/1807.00958, Sec. 3.2): an image's annotated class
     is known, and only the place is judged, so a box counts whatever the probability of its class and however large it
-    is. These boxes go into the figures alone. What tables, report and DICOM objects say of an image is the business of
+    is. These boxes go into the metrics alone. What tables, report and DICOM objects say of an image is the business of
     :py:class:`bundle.localization.AttentionResultd`, and the same as in inference.
 
     Args:
@@ -88,7 +88,7 @@ class LocalizationFigures:
 
     def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
         """
-        Return the figures, see :py:func:`bundle.localization.summarize_localization`.
+        Return the metrics, see :py:func:`bundle.localization.summarize_localization`.
 
         Args:
             results: ignored; they hold the boxes of findings that are present, not of all.

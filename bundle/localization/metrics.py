@@ -263,7 +263,7 @@ def summarize_localization(
     kind: str = "iou",
 ) -> dict[str, Any]:
     """
-    Return the localization figures over the images annotated with each class.
+    Return the localization metrics over the images annotated with each class.
 
     Args:
         found: boxes by path of the image and class, as left, upper, right, lower edge in pixels, shape ``(K, 4)``, best
@@ -275,8 +275,8 @@ def summarize_localization(
         kind: see :py:func:`overlaps`.
 
     Returns:
-        number of images by class, accuracy and false positives by class and threshold, and mean IoU by class, under
-        names such as ``Mass accuracy at 0.3``; nothing where no image is annotated.
+        ``overlap``, the kind, and ``classes``, by name ``images`` (how many are annotated with it), ``mean_iou``, and
+        ``accuracy`` and ``false_positives_per_image`` by threshold; nothing where no image is annotated.
 
     Raises:
         ValueError: When a bound is for a threshold that is not evaluated, or a box is none; names image and class.
@@ -284,7 +284,7 @@ def summarize_localization(
     known = {label for annotated in boxes.values() for label in annotated}
     if unknown := sorted(set(bounds or {}) - known):
         logger.warning("bounds of false positives for %s, which no image is annotated with", ", ".join(unknown))
-    figures: dict[str, Any] = {}
+    classes: dict[str, dict[str, Any]] = {}
     there = {path: boxes.get(annotation_key(boxes, path), {}) for path in found}
     for label in dict.fromkeys(label for annotated in there.values() for label in annotated):
         chosen = [path for path, annotated in there.items() if label in annotated]
@@ -294,12 +294,14 @@ def summarize_localization(
         _check_boxes("found", mine, names)
         _check_boxes("annotated", truths, names)
         limits = (bounds or {}).get(label)
-        figures[f"{label} images"] = len(chosen)
-        for threshold, value in compute_localization_accuracy(mine, truths, bounds=limits, kind=kind).items():
-            figures[f"{label} accuracy at {threshold}"] = value.accuracy
-            figures[f"{label} false positives per image at {threshold}"] = value.average_false_positives
-        figures[f"{label} mean IoU"] = compute_mean_iou(mine, truths)
-    return figures
+        found_at = compute_localization_accuracy(mine, truths, bounds=limits, kind=kind)
+        classes[label] = {
+            "images": len(chosen),
+            "mean_iou": compute_mean_iou(mine, truths),
+            "accuracy": {str(threshold): value.accuracy for threshold, value in found_at.items()},
+            "false_positives_per_image": {str(t): value.average_false_positives for t, value in found_at.items()},
+        }
+    return {"overlap": kind, "classes": classes} if classes else {}
 
 
 def annotation_key(boxes: Mapping[str, Any], path: str) -> str:

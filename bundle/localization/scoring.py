@@ -16,7 +16,7 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from bundle.localization.erasure import erased_logits
 from bundle.preprocessing.box_frames import found_in_source, seen_in_source
-from bundle.results.verdicts import findings_of, heatmap_title, operating_points_of, verdict_of
+from bundle.results.verdicts import findings_of, operating_points_of, verdict_of
 from bundle.rules import number_in
 
 __all__ = ["AttentionResultd", "MapLogitsd", "StepMapsd"]
@@ -74,13 +74,13 @@ class AttentionResultd(MapTransform):
             data: the output of the inferer, the image, and where it is so ``not_assessed``, why it gets no verdict.
 
         Returns:
-            the item with ``label_scores`` (probability of each class), ``operating_points``, ``abnormal`` where the
-            operating points give a verdict, ``not_assessed`` in place of it where a probability or a map is not finite,
-            ``boxes`` of the findings that are present in pixels of the file, the largest ``map_height`` first (the
-            mean height of the stretched map inside, 0..1), ``heatmap`` ``(1 + T, H, W)``, 0..1, and ``extra`` with the
-            findings and the class that the heatmap shows: of those present, or else of all, the most probable finding.
-            The heatmap is its final map and after it its map of each step, on the network's input and with the
-            transforms of the image, so that ``Invertd`` brings them to the pixel grid of the file.
+            the item with ``probabilities``, ``finding_probability``, ``operating_points``, ``abnormal`` or
+            ``not_assessed``, see :py:func:`bundle.results.verdicts.verdict_of`; ``not_assessed`` also where a map is
+            not finite; ``boxes`` of the findings that are present in pixels of the file, the largest ``map_height``
+            first (the mean height of the stretched map inside, 0..1); ``heatmap_class``, of those present, or else of
+            all, the most probable finding; and ``heatmap`` ``(1 + T, H, W)``, 0..1: its final map and after it its map
+            of each step, on the network's input and with the transforms of the image, so that ``Invertd`` brings them
+            to the pixel grid of the file.
         """
         d = dict(data)
         image = d[self.image_key]
@@ -94,10 +94,9 @@ class AttentionResultd(MapTransform):
             points = {} if d.get("not_assessed") else self.operating_points
             if not out["heatmap"].isfinite().all():  # a prior that is no number leaves the probabilities as they are
                 d["not_assessed"], points = "the maps of all classes must be finite, some are not", {}
-            stated, present, words = verdict_of(scores, points, self.findings)
+            stated, present = verdict_of(scores, points, self.findings)
             best = max(present or self.findings, key=lambda name: scores[name])
-            d.update(stated, label_scores=scores, extra=dict(d.get("extra", {})))
-            d["extra"] |= words | {"heatmap shows": heatmap_title(best, scores, stated["operating_points"])}
+            d.update(stated, heatmap_class=best)
             boxes = [box for name in present for box in self._boxes(out, name, image)]
             d["boxes"] = sorted(boxes, key=lambda box: -box["map_height"])
             index = self.classes.index(best)
@@ -135,7 +134,7 @@ class StepMapsd(MapTransform):
         for key in self.key_iterator(d):
             maps = convert_to_tensor(d[key]).clamp(0, 1)
             d[key] = maps[:1]
-            d["extra_maps"] = {f"step {t}": heat.numpy() for t, heat in enumerate(maps[1:], start=1)}
+            d["extra_maps"] = {f"step_{t}": heat.numpy() for t, heat in enumerate(maps[1:], start=1)}
         return d
 
 

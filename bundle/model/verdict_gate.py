@@ -21,12 +21,12 @@ class VerdictGated(Transform):
     """
     Take the verdict from an item whose image is almost of one value, or outside of what the model was trained on.
 
-    Score and map stay; ``abnormal``, ``p_value``, ``boxes`` and the findings above their operating points go, and
-    ``not_assessed`` says why, with the rule and the value. It comes last in a post-processing.
+    Score and map stay; ``abnormal``, ``p_value`` and ``boxes`` go, and ``not_assessed`` says why, with the rule and the
+    value, so that no finding is called present. It comes last in a post-processing.
 
     Args:
         training_set: of the model's file, see :py:func:`bundle.model.describe_training_set`; ``None`` for a model that
-            was not trained, where only an image of almost one value is told.
+            was not trained, where only an image of almost one value is found.
     """
 
     def __init__(self, training_set: Mapping[str, Any] | None = None) -> None:
@@ -48,5 +48,4 @@ class VerdictGated(Transform):
             item["not_assessed"] = reason
             item["abnormal"] = item["p_value"] = None
             item["boxes"] = []
-            item["extra"] = {k: v for k, v in item.get("extra", {}).items() if k != "at or above threshold"}
         return item

@@ -36,24 +36,16 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
 
     Args:
         item: ``image`` with its metadata, and what the family's post-processing added of ``heatmap`` (``(1, H, W)`` in
-            the source's pixel grid), ``anomaly_score``, ``p_value``, ``abnormal``, ``label_scores``, ``boxes``
-            (dictionaries of :py:class:`Box`'s arguments), ``extra_maps``, ``operating_points`` (probability from which
-            a finding is present, by name), ``not_assessed`` (the rule for which there is no verdict); ``key`` and
-            ``label`` where the data list has them.
+            the source's pixel grid), ``boxes`` (dictionaries of :py:class:`Box`'s arguments) and other fields of
+            :py:class:`ImageResult` by their names; ``key`` and ``label`` where the data list has them.
     """
     meta = item["image"].meta
     source, _ = split_frame(str(meta["filename_or_obj"]))
     heat = item.get("heatmap")
     label = item.get("label")
-    score = item.get("anomaly_score")
-    raw = item.get("anomaly_score_raw")
     per_pixel = [float(step) for step in meta.get("spacing", ())]
     spacing = (per_pixel[0], per_pixel[1]) if len(per_pixel) == 2 and np.isfinite(per_pixel).all() else None
     seen = seen_region(item["image"])
-    not_assessed = item.get("not_assessed") or None
-    extra = {**item.get("extra", {}), **({} if raw is None else {"anomaly_score_raw": float(raw)})}
-    if not_assessed is not None:
-        extra.pop("at or above threshold", None)  # words that call findings present
     return ImageResult(
         key=str(item.get("key", source.stem)),
         source=source,
@@ -61,19 +53,27 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
         spacing=spacing,
         subject=str(meta.get("subject", "")) or None,
         label=int(label) if label is not None and torch.as_tensor(label).numel() == 1 else None,
-        label_scores=dict(item.get("label_scores", {})),
-        anomaly_score=None if score is None else float(score),
+        true_findings=item.get("true_findings"),
+        probabilities=dict(item.get("probabilities", {})),
+        finding_probability=_number(item.get("finding_probability")),
+        anomaly_score=_number(item.get("anomaly_score")),
+        anomaly_score_raw=_number(item.get("anomaly_score_raw")),
         p_value=item.get("p_value"),
         abnormal=item.get("abnormal"),
+        heatmap_class=item.get("heatmap_class"),
         heatmap=None if heat is None else _where_seen(torch.as_tensor(heat).cpu()[0], seen),
         boxes=[Box(**box) for box in item.get("boxes", [])],
-        extra=extra,
+        extra=dict(item.get("extra", {})),
         extra_maps={name: _where_seen(part, seen) for name, part in item.get("extra_maps", {}).items()},
         display_note=str(meta.get("display_note") or ""),
-        not_assessed=not_assessed,
-        operating_points={name: float(point) for name, point in (item.get("operating_points") or {}).items()},
+        not_assessed=item.get("not_assessed") or None,
+        operating_points=dict(item.get("operating_points", {})),
         seen=seen,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def seen_region(image: Any) -> tuple[float, float, float, float] | None:
@@ -106,7 +106,7 @@ def _where_seen(heat: Any, seen: tuple[float, float, float, float] | None) -> np
 
 class ResultsHandler:
     """
-    Hand every result of an evaluator to a writer, and at the end the figures and the failures.
+    Hand every result of an evaluator to a writer, and at the end the metrics and the failures.
 
     A thread of its own writes a batch while the network computes the next; never more than one batch is waiting.
 
@@ -115,12 +115,12 @@ class ResultsHandler:
         loader: a :py:class:`bundle.reading.ReadableDataLoader`, whose ``failures`` are reported and whose ``pictures``
             overlays are drawn on; ``None`` for another one.
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.lists.find_images`.
-        summarize: takes the results (without arrays), returns figures by name; ``None`` for no figures.
-        figures: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
+        summarize: takes the results (without arrays), returns metrics by name; ``None`` for no metrics.
+        charts: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
         log_seconds: log how far the run is every so many seconds, first after five; 0 for no such lines.
 
     Raises:
-        ValueError: When figures are wanted of a resumed run, which has not all results at hand.
+        ValueError: When metrics are wanted of a resumed run, which has not all results at hand.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class ResultsHandler:
         loader: Any = None,
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
-        figures: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
+        charts: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
         log_seconds: float = 30.0,
     ) -> None:
         self.writer, self.loader = writer, loader
-        self.refusals, self.summarize, self.figures, self.log_seconds = refusals, summarize, figures, log_seconds
+        self.refusals, self.summarize, self.charts, self.log_seconds = refusals, summarize, charts, log_seconds
         self.results: list[ImageResult] = []
         self._noted = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -185,7 +185,7 @@ class ResultsHandler:
         for result in results:
             written = self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
-            if written and (self.summarize is not None or self.figures is not None):
+            if written and (self.summarize is not None or self.charts is not None):
                 self.results.append(result)
         self._note(failures)
         self._done += len(results) + len(failures)
@@ -204,7 +204,7 @@ class ResultsHandler:
             self.writer.fail(source, f"frame {frame}: {reason}" if str(name) != str(source) else reason)
 
     def finish(self, engine: Engine) -> None:
-        """Write failures, figures and the report."""
+        """Write failures, metrics and the report."""
         self._end_pulse(engine)
         if self._thread is not None:
             self._thread.shutdown()
@@ -214,17 +214,17 @@ class ResultsHandler:
             self.writer.fail(refusal.source, refusal.reason)
         count = len(self.writer.progress.records)
         metrics: dict[str, Any] = {}
-        pictures: Sequence[tuple[str, bytes]] = ()
+        charts: Sequence[tuple[str, bytes]] = ()
         failed: Exception | None = None
         try:
             metrics = dict(self.summarize(self.results)) if self.summarize is not None and count else {}
-            # the figures are over all images; whoever reads them must know that some have no verdict
+            # the metrics are over all images; whoever reads them must know that some have no verdict
             if self.summarize is not None and (unassessed := sum(r.not_assessed is not None for r in self.results)):
-                metrics["not assessed"] = unassessed
-            pictures = self.figures() if self.figures is not None and count else ()
-        except Exception as error:  # the tables are worth having without figures
+                metrics["images_not_assessed"] = unassessed
+            charts = self.charts() if self.charts is not None and count else ()
+        except Exception as error:  # the tables are worth having without metrics
             failed = error
-        self.writer.close(metrics=metrics, figures=pictures)
+        self.writer.close(metrics=metrics or None, charts=charts)
         if failed is not None:
             raise failed
         if not count:

@@ -18,6 +18,7 @@ from typing import Any
 
 from bundle.files import atomic_path, writing
 from bundle.results.spool import Spool
+from bundle.results.tables import SCHEMA_VERSION
 
 __all__ = ["Progress"]
 
@@ -71,7 +72,8 @@ class Progress:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._state_file = self.folder / "state.json"
         self.resume = resume
-        self.settings = {name: _words(value) for name, value in {**(written or {}), **(settings or {})}.items()}
+        given = {"schema_version": SCHEMA_VERSION, **(written or {}), **(settings or {})}
+        self.settings = {name: _words(value) for name, value in given.items()}
         state = self._state(resume, secret)
         with writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

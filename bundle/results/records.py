@@ -87,10 +87,15 @@ class ImageResult:
         frame: index of the frame within the file, from 0.
         subject: pseudonym of the patient, or ``None`` where none is known.
         label: ground truth where known: 0 normal, 1 abnormal.
-        label_scores: probability per finding, 0..1.
-        anomaly_score: larger is more abnormal; no upper limit.
+        true_findings: names of the findings that are there, ``None`` where that is not known.
+        probabilities: of each class by name, 0..1.
+        finding_probability: of the most probable finding, which leaves out a class that is none, 0..1; what images are
+            sorted by where there is no anomaly score.
+        anomaly_score: of an anomaly detector; larger is more abnormal, no upper limit.
+        anomaly_score_raw: largest value of an anomaly detector's map, as the paper has it.
         p_value: conformal p-value of the anomaly score among normal images, (0, 1]; approximate after a refit.
         abnormal: verdict at the saved threshold, ``None`` without one.
+        heatmap_class: class that the heatmap is of, ``None`` where it is of no class.
         heatmap: float32, shape ``(rows, columns)`` of the source frame; not-a-number outside of ``seen``.
         boxes: findings with a place, best first.
         image: display values 0..1, or 0..255 as bytes, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
@@ -100,8 +105,8 @@ class ImageResult:
         display_note: what was done about a display hint of the file that could not be applied, one sentence or empty.
         not_assessed: the rule and the value for which there is no verdict. Then ``abnormal`` is ``None`` and there are
             no boxes, whatever was given: no finding is called present or absent. ``None`` for an assessed image.
-        operating_points: probability from which a finding is called present, by name, 0..1; a finding without one is
-            called neither present nor absent.
+        operating_points: probability from which a finding is called present, by name, 0..1; ``None`` for a finding
+            without one, which is called neither present nor absent.
         seen: x, y, width, height of the part of the source frame that the network looked at, in pixels like those of
             :py:class:`Box`; ``None`` for all of it.
 
@@ -115,10 +120,14 @@ class ImageResult:
     frame: int = 0
     subject: str | None = None
     label: int | None = None
-    label_scores: dict[str, float] = field(default_factory=dict)
+    true_findings: list[str] | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    finding_probability: float | None = None
     anomaly_score: float | None = None
+    anomaly_score_raw: float | None = None
     p_value: float | None = None
     abnormal: bool | None = None
+    heatmap_class: str | None = None
     heatmap: np.ndarray | None = None
     boxes: list[Box] = field(default_factory=list)
     image: np.ndarray | None = None
@@ -127,7 +136,7 @@ class ImageResult:
     spacing: tuple[float, float] | None = None
     display_note: str = ""
     not_assessed: str | None = None
-    operating_points: dict[str, float] = field(default_factory=dict)
+    operating_points: dict[str, float | None] = field(default_factory=dict)
     seen: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -146,12 +155,20 @@ class ImageResult:
         Return whether a finding is called present, ``None`` where it is called neither present nor absent.
 
         Args:
-            finding: a name of ``label_scores``.
+            finding: a name of ``probabilities``.
         """
         point = self.operating_points.get(finding)
-        if point is None or self.not_assessed is not None or finding not in self.label_scores:
+        if point is None or self.not_assessed is not None or finding not in self.probabilities:
             return None
-        return self.label_scores[finding] >= point
+        return self.probabilities[finding] >= point
+
+    @property
+    def present_findings(self) -> list[str] | None:
+        """Findings at or above their operating points, ``None`` where no finding is called present or absent."""
+        presence = {name: self.presence(name) for name in self.operating_points}
+        if all(present is None for present in presence.values()):
+            return None
+        return [name for name, present in presence.items() if present]
 
 
 def pixels_seen(shape: tuple[int, int], seen: tuple[float, float, float, float] | None) -> np.ndarray:
@@ -188,10 +205,11 @@ def not_finite(result: ImageResult) -> str | None:
 
     Example:
         >>> not_finite(ImageResult("a", Path("a.dcm"), anomaly_score=float("nan")))
-        'anomaly score must be finite, got nan.'
+        'anomaly_score must be finite, got nan.'
     """
-    numbers: dict[str, float | str | None] = {"anomaly score": result.anomaly_score, "p-value": result.p_value}
-    numbers |= {f"probability of {name}": value for name, value in result.label_scores.items()}
+    fields = ("finding_probability", "anomaly_score", "anomaly_score_raw", "p_value")
+    numbers: dict[str, float | str | None] = {name: getattr(result, name) for name in fields}
+    numbers |= {f"probability of {name}": value for name, value in result.probabilities.items()}
     numbers |= {f"operating point of {name}": value for name, value in result.operating_points.items()}
     numbers |= dict(result.extra)
     for box in result.boxes:

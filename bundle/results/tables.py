@@ -18,6 +18,7 @@ from bundle.results.records import NOTICE, Algorithm, ImageResult
 
 __all__ = [
     "SCHEMA_VERSION",
+    "read_predictions",
     "record_of",
     "safe_cell",
     "write_failures",
@@ -27,10 +28,11 @@ __all__ = [
     "write_scores",
 ]
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "3.0"
 
-_VERDICT = ("label", "anomaly_score", "p_value", "abnormal", "verdict", "not_assessed")
-_COLUMNS = ("key", "source", "frame", "subject", *_VERDICT, "display_note", "seen")
+_VERDICT = ("label", "anomaly_score", "finding_probability", "p_value", "abnormal", "verdict", "not_assessed")
+_FINDINGS = ("true_findings", "present_findings", "heatmap_class")
+_COLUMNS = ("key", "source", "frame", "subject", *_VERDICT, "anomaly_score_raw", *_FINDINGS, "display_note", "seen")
 _SCORE_COLUMNS = ("key", "subject", *_VERDICT)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -59,13 +61,18 @@ def record_of(
             "rows": None if pixels is None else pixels.shape[0],
             "columns": None if pixels is None else pixels.shape[1],
             "label": result.label,
-            "label_scores": dict(result.label_scores),
+            "true_findings": result.true_findings,
+            "probabilities": dict(result.probabilities),
+            "finding_probability": result.finding_probability,
             "anomaly_score": result.anomaly_score,
+            "anomaly_score_raw": result.anomaly_score_raw,
             "p_value": result.p_value,
             "abnormal": result.abnormal,
             "verdict": result.verdict,
             "not_assessed": result.not_assessed,
             "operating_points": dict(result.operating_points),
+            "present_findings": result.present_findings,
+            "heatmap_class": result.heatmap_class,
             "display_note": result.display_note,
             "seen": result.seen,
             "boxes": [vars(box) for box in result.boxes],
@@ -91,7 +98,7 @@ def write_predictions_json(
         records: images, from :py:func:`record_of`.
         algorithm: what made the results.
         threshold: score from which an image is called abnormal.
-        metrics: figures of an evaluation, see :py:func:`write_metrics`.
+        metrics: of an evaluation, see :py:func:`write_metrics`.
         failures: file and reason for what has no result, or lacks one of its files.
     """
     head = {
@@ -109,9 +116,22 @@ def write_predictions_json(
         stream.write("\n]}\n")
 
 
+def read_predictions(path: str | os.PathLike) -> dict[str, Any]:
+    """
+    Return the content of a ``predictions.json``, that of an older version with the names of this one.
+
+    Args:
+        path: file that :py:func:`write_predictions_json` wrote.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content["images"] = [_renamed(image) if "label_scores" in image else image for image in content["images"]]
+    return content
+
+
 def write_predictions_csv(path: str | os.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
     """
-    Write one row an image: the columns of every run, then ``boxes`` (their number), ``probability_*`` and ``extra_*``.
+    Write one row an image: the columns of every run, then ``probability_CLASS``, ``operating_point_FINDING`` and
+    ``extra_NAME``.
 
     Args:
         path: file to write.
@@ -122,7 +142,7 @@ def write_predictions_csv(path: str | os.PathLike, records: Iterable[Mapping[str
     """
     if iter(records) is records:
         raise ValueError("records must be a collection that can be gone through twice, got an iterator.")
-    columns = {name: None for name in (*_COLUMNS, "boxes")}
+    columns = dict.fromkeys((*_COLUMNS, "box_count"))
     for record in records:
         columns |= dict.fromkeys(_wide(record))
     _write_csv(path, tuple(columns), (_wide(record) for record in records))
@@ -152,12 +172,13 @@ def write_failures(path: str | os.PathLike, failures: Iterable[tuple[str, str]])
 
 def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> None:
     """
-    Write the figures of an evaluation as JSON.
+    Write the metrics of an evaluation as JSON.
 
     Args:
         path: file to write.
-        metrics: a number, or ``(value, low, high)`` with the bounds of its interval, by name; or such a dictionary per
-            row of a table, e.g. ``{"per class": {"effusion": {"AUROC": (0.8, 0.7, 0.9)}}}``.
+        metrics: numbers, words or lists by name in ``lower_case_with_underscores``; the ends of a number's interval
+            are ``NAME_interval``. ``classes`` holds such a dictionary for each class, e.g.
+            ``{"classes": {"effusion": {"auroc": 0.8, "auroc_interval": (0.7, 0.9)}}}``.
     """
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -187,10 +208,21 @@ def safe_cell(value: Any) -> Any:
 
 
 def _wide(record: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: record[name] for name in _COLUMNS} | {"boxes": len(record["boxes"])}
+    row = {name: record[name] for name in _COLUMNS} | {"box_count": len(record["boxes"])}
     row["seen"] = None if record["seen"] is None else " ".join(f"{edge:.6g}" for edge in record["seen"])
-    row |= {f"probability_{name}": value for name, value in record["label_scores"].items()}
+    row |= {name: ", ".join(record[name] or ()) for name in ("true_findings", "present_findings")}
+    row |= {f"probability_{name}": value for name, value in record["probabilities"].items()}
+    row |= {f"operating_point_{name}": value for name, value in record["operating_points"].items()}
     return row | {f"extra_{name}": value for name, value in record["extra"].items()}
+
+
+def _renamed(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an image of a version before 3.0, where a class probability could be called an anomaly score."""
+    kept = {name: value for name, value in image.items() if name not in ("label_scores", "anomaly_score")}
+    probabilities, score = image["label_scores"], image["anomaly_score"]
+    new = dict.fromkeys((*_FINDINGS, "anomaly_score", "anomaly_score_raw", "finding_probability"))
+    new |= {"probabilities": probabilities, "finding_probability" if probabilities else "anomaly_score": score}
+    return {"operating_points": {}, "not_assessed": None, "seen": None, **kept, **new}
 
 
 def _write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bundle.rules import class_names, number_in
 
-__all__ = ["findings_of", "heatmap_title", "operating_points_of", "verdict_of"]
+__all__ = ["findings_of", "operating_points_of", "verdict_of"]
 
 
 def findings_of(classes: Sequence[str], normal_class: str | None) -> list[str]:
@@ -55,56 +55,37 @@ def operating_points_of(calibration: Mapping[str, Any] | None, findings: Sequenc
 
 
 def verdict_of(
-    label_scores: Mapping[str, float], operating_points: Mapping[str, float], findings: Sequence[str]
-) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+    probabilities: Mapping[str, float], operating_points: Mapping[str, float], findings: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
     """
     Return what an item's results say of its findings, from finite probabilities alone.
 
     Args:
-        label_scores: probability by class.
+        probabilities: by class.
         operating_points: by finding; a finding without one is neither present nor absent.
         findings: names.
 
     Returns:
-        three things. What goes into the item: ``operating_points``, and ``abnormal``, true where any finding reaches
-        its point, false where all have one and none reaches it; where a probability is not finite, empty
-        ``operating_points`` and ``not_assessed`` with the reason. The findings that reach their point. The same in
-        words for the tables, empty without any operating point.
+        two things. What goes into the item: ``probabilities``; ``finding_probability``, that of the most probable
+        finding; ``operating_points``, ``None`` for a finding without one, empty where none has one; and ``abnormal``,
+        true where any finding reaches its point, false where all have one and none reaches it. Where a probability is
+        not finite, in place of the last three empty ``operating_points`` and ``not_assessed`` with the reason. And the
+        findings that reach their point.
 
     Example:
-        >>> verdict_of({"Mass": 0.9, "Hernia": 0.9}, {"Mass": 0.95}, ["Mass", "Hernia"])
-        ({'operating_points': {'Mass': 0.95}}, [], {'at or above threshold': 'none', 'no operating point': 'Hernia'})
+        >>> verdict_of({"Mass": 0.9, "Hernia": 0.8}, {"Mass": 0.95}, ["Mass", "Hernia"])[0]["operating_points"]
+        {'Mass': 0.95, 'Hernia': None}
     """
-    unfit = [(name, value) for name, value in label_scores.items() if not math.isfinite(value)]
+    stated: dict[str, Any] = {"probabilities": dict(probabilities), "operating_points": {}}
+    unfit = [(name, value) for name, value in probabilities.items() if not math.isfinite(value)]
     if unfit:
-        reason = f"the probability of '{unfit[0][0]}' must be finite, got {unfit[0][1]}"
-        return {"not_assessed": reason, "operating_points": {}}, [], {}
-    stated: dict[str, Any] = {"operating_points": dict(operating_points)}
+        stated["not_assessed"] = f"the probability of '{unfit[0][0]}' must be finite, got {unfit[0][1]}"
+        return stated, []
+    stated["finding_probability"] = max(probabilities[name] for name in findings)
     if not operating_points:
-        return stated, [], {}
-    present = [name for name in operating_points if label_scores[name] >= operating_points[name]]
-    words = {"at or above threshold": ", ".join(present) or "none"}
-    missing = [name for name in findings if name not in operating_points]
-    if missing:
-        words["no operating point"] = ", ".join(missing)
-    if present or not missing:
+        return stated, []
+    stated["operating_points"] = {name: operating_points.get(name) for name in findings}
+    present = [name for name in operating_points if probabilities[name] >= operating_points[name]]
+    if present or len(operating_points) == len(findings):
         stated["abnormal"] = bool(present)
-    return stated, present, words
-
-
-def heatmap_title(name: str, scores: Mapping[str, float], operating_points: Mapping[str, float]) -> str:
-    """
-    Return the class that a heatmap shows, and that the class is not called present where it is not.
-
-    Args:
-        name: of the class.
-        scores: probability by class.
-        operating_points: by finding.
-
-    Example:
-        >>> heatmap_title("Mass", {"Mass": 0.1}, {"Mass": 0.4})
-        'Mass, below its operating point'
-    """
-    if name not in operating_points:
-        return f"{name}, without an operating point"
-    return name if scores[name] >= operating_points[name] else f"{name}, below its operating point"
+    return stated, present

@@ -187,15 +187,15 @@ class ResultsWriter:
         self,
         metrics: Mapping[str, Any] | None = None,
         threshold: float | None = None,
-        figures: Sequence[tuple[str, bytes]] = (),
+        charts: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """
         Write the tables and the report; a second call does nothing.
 
         Args:
-            metrics: figures of an evaluation, see :py:class:`bundle.results.report.page.ReportFacts`.
+            metrics: of an evaluation, see :py:func:`bundle.results.tables.write_metrics`.
             threshold: score from which an image is called abnormal, if it was not known before.
-            figures: further pictures for the report as title and SVG or PNG bytes.
+            charts: further pictures for the report as title and SVG or PNG bytes.
         """
         if self._closed:
             return
@@ -219,7 +219,7 @@ class ResultsWriter:
                 facts={**self.facts, "Started": self.run.started.strftime("%Y-%m-%d %H:%M UTC")},
                 notes=[*self.notes, *self._remarks()],
                 failures=failures,
-                figures=figures,
+                charts=charts,
                 max_cards=self.max_cards,
             )
             render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
@@ -252,7 +252,7 @@ class ResultsWriter:
             for title, heat in (maps | result.extra_maps).items():
                 stem = f"{name}_{safe_name(title)}" if title else name
                 write = partial(write_nifti, heatmap=heat, spacing=result.spacing)
-                jobs.append((f"nifti {title}".strip(), f"heatmaps/{stem}.nii.gz", write))
+                jobs.append((f"nifti_{title}".strip("_"), f"heatmaps/{stem}.nii.gz", write))
         if wanted := set(self.formats) & set(_DICOM):
             if self._is_dicom(result.source):
                 jobs += self._dicom_jobs(result, name, wanted)
@@ -294,7 +294,7 @@ class ResultsWriter:
             raise
         except NotWrittenError as error:
             self.fail(result.source, f"{kind}: {error}")
-        except Exception as error:  # another library's message may quote the source's text, so only its kind is told
+        except Exception as error:  # another library's message may quote the source's text, so only its kind is given
             self.fail(result.source, f"{kind}: writing ended in {type(error).__name__} ({_place(error)}).")
         else:
             return True

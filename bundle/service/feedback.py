@@ -19,7 +19,7 @@ from bundle.lists.table import write_label_table
 from bundle.reading.dicom.header import open_dicom, pseudonym
 from bundle.reading.limits import Limits
 
-__all__ = ["ABNORMAL", "Feedback", "finding_names", "told_boxes", "told_findings"]
+__all__ = ["ABNORMAL", "Feedback", "finding_names", "predicted_boxes", "predicted_findings"]
 
 ABNORMAL = "abnormal"  # the finding of a model that has no classes
 _MAX_BOXES = 100
@@ -38,7 +38,7 @@ def finding_names(record: Mapping[str, Any]) -> list[str]:
     Args:
         record: what ``predictions.json`` says of an image.
     """
-    return list(record["label_scores"]) or [ABNORMAL]
+    return list(record["probabilities"]) or [ABNORMAL]
 
 
 def says_something(record: Mapping[str, Any]) -> bool:
@@ -48,10 +48,10 @@ def says_something(record: Mapping[str, Any]) -> bool:
     Args:
         record: what ``predictions.json`` says of an image.
     """
-    return record.get("not_assessed") is None and bool(record["label_scores"] or record["abnormal"] is not None)
+    return record.get("not_assessed") is None and bool(record["probabilities"] or record["abnormal"] is not None)
 
 
-def told_findings(record: Mapping[str, Any]) -> dict[str, int]:
+def predicted_findings(record: Mapping[str, Any]) -> dict[str, int]:
     """
     Return 1 for what the model says is there, 0 for the rest: its verdict, or probabilities from their operating point.
 
@@ -61,20 +61,20 @@ def told_findings(record: Mapping[str, Any]) -> dict[str, int]:
     if not says_something(record):
         return dict.fromkeys(finding_names(record), 0)
     points = record.get("operating_points", {})
-    scores = record["label_scores"]
-    return {name: int((score or 0) >= points.get(name, 0.5)) for name, score in scores.items()} or {
-        ABNORMAL: int(bool(record["abnormal"]))
-    }
+    if not record["probabilities"]:
+        return {ABNORMAL: int(bool(record["abnormal"]))}
+    half = {name: 0.5 for name in record["probabilities"] if points.get(name) is None}
+    return {name: int((p or 0) >= (points | half)[name]) for name, p in record["probabilities"].items()}
 
 
-def told_boxes(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def predicted_boxes(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Return the model's boxes of the findings that it says are there.
 
     Args:
         record: what ``predictions.json`` says of an image.
     """
-    present = told_findings(record)
+    present = predicted_findings(record)
     sides = ("label", "x", "y", "width", "height")
     return [{side: box[side] for side in sides} for box in record["boxes"] if present.get(box["label"], 1)]
 
@@ -139,7 +139,7 @@ class Feedback:
         if verdict == "agree" and not says_something(record):
             raise ValueError("the model gave no verdict on this image, so nobody can agree; say what is there.")
         if verdict == "agree":
-            there, places = told_findings(record), told_boxes(record)
+            there, places = predicted_findings(record), predicted_boxes(record)
         elif verdict == "disagree":
             if unknown := sorted(set(findings) - set(names)):
                 raise ValueError(f"findings must be some of {', '.join(names)}, got '{unknown[0]}'.")

@@ -24,7 +24,8 @@ from bundle.reading.reader import RadiologyReader
 from bundle.results.overlays import image_layer
 from bundle.results.records import NOTICE, sentences
 from bundle.results.report.page import TEMPLATES
-from bundle.service.feedback import Feedback, finding_names, says_something, told_boxes, told_findings
+from bundle.results.tables import read_predictions
+from bundle.service.feedback import Feedback, finding_names, predicted_boxes, predicted_findings, says_something
 from bundle.service.job_queue import STATES, JobQueue
 from bundle.service.settings import LOOPBACK, Page, Settings
 
@@ -143,11 +144,11 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
             "job.html",
             job=results.job(job),
             models=results.models(job),
-            told=told_findings,
+            predicted=predicted_findings,
             says_something=says_something,
             remarks=sentences,
             names=finding_names,
-            boxes=told_boxes,
+            boxes=predicted_boxes,
             feedback={} if feedback is None else feedback.of_job(job),
             token=token if feedback is not None else "",
             now=time.time(),
@@ -213,7 +214,7 @@ class _Results:
         """Return what ``predictions.json`` says, by the name of the model."""
         folder = self._state_dir / "jobs" / str(job)
         names = sorted(path.parent.name for path in folder.glob("*/predictions.json"))
-        return {name: json.loads((folder / name / "predictions.json").read_text(encoding="utf-8")) for name in names}
+        return {name: read_predictions(folder / name / "predictions.json") for name in names}
 
     def predictions(self, job: int, model: str) -> dict:
         return self.models(job).get(model) or abort(404)

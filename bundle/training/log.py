@@ -52,7 +52,7 @@ class TrainingLog:
         state: Any = engine.state  # MONAI's trainers always know max_epochs
         if self.evaluator is not None:
             state.metrics.update(self.evaluator.state.metrics)  # other loggers on the trainer find them there
-        figures = [f"{name} {value:.4f}" for name, value in state.metrics.items() if isinstance(value, float)]
+        metrics = [f"{name} {value:.4f}" for name, value in state.metrics.items() if isinstance(value, float)]
         done = state.epoch - self._first_epoch
         left = (time.monotonic() - self._start) / done * (state.max_epochs - state.epoch)
         self.logger.info(
@@ -60,7 +60,7 @@ class TrainingLog:
             state.epoch,
             state.max_epochs,
             self._total / max(self._count, 1),
-            ", ".join(figures) or "no metrics",
+            ", ".join(metrics) or "no metrics",
             left // 60,
             left % 60,
         )

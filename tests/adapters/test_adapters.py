@@ -94,7 +94,7 @@ class TestAdapters(unittest.TestCase):
         Path(file).unlink()
         self.assertEqual((task.is_valid(), mask.shape), (True, (48, 40)))
         self.assertGreater(mask.max(), 0)
-        self.assertEqual(set(said["label_scores"]), {"Effusion", "Mass"})
+        self.assertEqual(set(said["probabilities"]), {"Effusion", "Mass"})
 
     def test_masks(self):
         mask_of = self.label()["mask_of"]

@@ -28,19 +28,19 @@ class TestComputeAnomalyMetrics(QuickTestCase):
     def test_hand_computed_values(self):
         # of the 2 x 2 pairs the abnormal 2 loses to the normal 3: 3/4; precisions 1 and 2/3 at the two recalls
         out = compute_anomaly_metrics([0, 0, 1, 1], [1, 3, 2, 4], threshold=2)
-        self.assertEqual(out["auroc"][0], 0.75)
-        self.assertAlmostEqual(out["average_precision"][0], (1 + 2 / 3) / 2)
+        self.assertEqual(out["auroc"], 0.75)
+        self.assertAlmostEqual(out["average_precision"], (1 + 2 / 3) / 2)
         self.assertEqual((out["sensitivity"], out["specificity"]), (0.5, 0.5))  # 2 is not above 2
-        self.assertEqual((out["normal"], out["abnormal"], out["threshold"]), (2, 2, 2))
+        self.assertEqual((out["images"], out["positives"], out["negatives"], out["threshold"]), (4, 2, 2, 2))
         json.dumps(out)
 
     def test_auroc_matches_counting_pairs(self):
         random = np.random.default_rng(0)
         labels, scores = random.integers(0, 2, 40), random.integers(0, 9, 40)
         pairs = [(a > n) + 0.5 * (a == n) for a in scores[labels == 1] for n in scores[labels == 0]]
-        value, low, high = compute_anomaly_metrics(labels, scores)["auroc"]
-        self.assertAlmostEqual(value, float(np.mean(pairs)))
-        np.testing.assert_allclose((low, high), bootstrap_interval(labels, scores, roc_auc_score, 20))
+        metrics = compute_anomaly_metrics(labels, scores)
+        self.assertAlmostEqual(metrics["auroc"], float(np.mean(pairs)))
+        np.testing.assert_allclose(metrics["auroc_interval"], bootstrap_interval(labels, scores, roc_auc_score, 20))
 
     def test_one_kind_of_images_gives_no_auroc_and_says_so(self):
         out = compute_anomaly_metrics([0, 0], [1, 2], threshold=1.5)
@@ -96,7 +96,7 @@ class TestSummarizeAnomaly(QuickTestCase):
 
     def test_only_labelled_results_count(self):
         results = [SimpleNamespace(label=x, anomaly_score=s) for x, s in ((0, 1.0), (None, 9.0), (1, 2.0))]
-        self.assertEqual(summarize_anomaly(results)["auroc"][0], 1)
+        self.assertEqual(summarize_anomaly(results)["auroc"], 1)
         self.assertEqual(summarize_anomaly(results[1:2]), {})
         self.assertNotIn("threshold", summarize_anomaly(results, math.inf))
         self.assertEqual(summarize_anomaly(results, 1.5)["sensitivity"], 1)

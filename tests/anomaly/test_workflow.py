@@ -19,7 +19,7 @@ from PIL import Image
 
 from bundle.files import file_sha256
 from bundle.model.file import sealed
-from tests.workflows import run_workflow
+from tests.workflows import check_names, run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"image_size": [32, 32], "held_back": 0.5}
@@ -86,9 +86,10 @@ class TestADFAWorkflow(unittest.TestCase):
     def test_evaluation(self):
         out = self.root / "evaluation"
         run_here("evaluate", dataset_dir=self.data, model_dir=self.model, output_dir=out)
+        check_names(out)
         metrics = json.loads((out / "metrics.json").read_text())
-        self.assertEqual((metrics["normal"], metrics["abnormal"]), (4, 4))
-        self.assertEqual(metrics["auroc"], [1, 1, 1])  # a white square in noise
+        self.assertEqual((metrics["negatives"], metrics["positives"]), (4, 4))
+        self.assertEqual((metrics["auroc"], metrics["auroc_interval"]), (1, [1, 1]))  # a white square in noise
         self.assertEqual(metrics["sensitivity"], 1)
         self.assertIn("specificity", metrics)
         rows = rows_of(out / "scores.csv")

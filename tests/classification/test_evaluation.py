@@ -12,7 +12,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from bundle.classification.calibration import read_classifier_calibration
-from bundle.classification.evaluation import ClassifierCalibrator, ClassifierFigures
+from bundle.classification.evaluation import ClassifierCalibrator, ClassifierMetrics
 from bundle.files import file_sha256
 from bundle.localization.erasure import erased_logits
 
@@ -47,7 +47,7 @@ def _run(loader: DataLoader, handler) -> None:
     SupervisedEvaluator(torch.device("cpu"), loader, _Overconfident(), val_handlers=[handler]).run()
 
 
-class TestClassifierFigures(unittest.TestCase):
+class TestClassifierMetrics(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -58,21 +58,22 @@ class TestClassifierFigures(unittest.TestCase):
         _run(_loader(600, 0), ClassifierCalibrator(self.path, self.weights, CLASSES, False, 0.9))
         calibration = read_classifier_calibration(self.path, file_sha256(self.weights), CLASSES)
         self.assertAlmostEqual(calibration["temperature"], 3.0, delta=0.5)
-        figures = ClassifierFigures(CLASSES, False, calibration, num_samples=30)
-        _run(_loader(400, 1), figures)
-        report = figures.summarize()
+        metrics = ClassifierMetrics(CLASSES, False, calibration, num_samples=30)
+        _run(_loader(400, 1), metrics)
+        report = metrics.summarize()
         self.assertEqual(report["images"], 400)
-        value, low, high = report["mean AUROC"]
-        self.assertTrue(low < value < high)
-        self.assertEqual(report["scaling made the error"], "smaller")
-        self.assertAlmostEqual(report["Findings"]["edema"]["sensitivity"][0], 0.9, delta=0.08)
-        ((title, picture),) = figures.figures()
+        low, high = report["mean_auroc_interval"]
+        self.assertTrue(low < report["mean_auroc"] < high)
+        self.assertLess(report["mean_calibration_error"], report["mean_calibration_error_raw"])
+        self.assertEqual(report["temperature"], calibration["temperature"])
+        self.assertAlmostEqual(report["classes"]["edema"]["sensitivity"], 0.9, delta=0.08)
+        ((title, picture),) = metrics.charts()
         self.assertEqual((title, picture[:4]), ("Reliability", b"\x89PNG"))
 
     def test_without_calibration(self):
-        figures = ClassifierFigures(CLASSES, num_samples=5)
-        _run(_loader(64, 0), figures)
-        self.assertNotIn("threshold", figures.summarize()["Findings"]["mass"])
+        metrics = ClassifierMetrics(CLASSES, num_samples=5)
+        _run(_loader(64, 0), metrics)
+        self.assertNotIn("threshold", metrics.summarize()["classes"]["mass"])
 
     def test_classes_without_positives_or_with_too_few_get_no_operating_point(self):
         # 'mass' is never positive; 4 positives of 'edema' can promise a sensitivity of 0.8 and no more
@@ -84,19 +85,19 @@ class TestClassifierFigures(unittest.TestCase):
         self.assertIn("for 'edema': sensitivity must be at most 0.8, the most that 4 positive", logs.output[0])
         self.assertIn("for 'mass': 0 of 8 validation images are positive", logs.output[1])
         self.assertEqual((content["roc"]["edema"]["positives"], content["roc"]["mass"]), (4, None))
-        figures = ClassifierFigures(CLASSES, False, content, num_samples=50)
-        _run(loader, figures)
-        report = figures.summarize()
-        self.assertEqual((report["mean AUROC"][0], report["means are over"]), (1.0, "edema"))
-        self.assertEqual(report["Findings"]["mass"]["note"], "no AUROC: no image has it")
-        self.assertNotIn("sensitivity", report["Findings"]["edema"])
+        metrics = ClassifierMetrics(CLASSES, False, content, num_samples=50)
+        _run(loader, metrics)
+        report = metrics.summarize()
+        self.assertEqual((report["mean_auroc"], report["mean_over"]), (1.0, ["edema"]))
+        self.assertEqual(report["classes"]["mass"]["note"], "no AUROC: no image has it")
+        self.assertNotIn("sensitivity", report["classes"]["edema"])
 
     def test_no_class_with_both_kinds_has_no_mean(self):
-        figures = ClassifierFigures(CLASSES, num_samples=5)
-        _run(_of([[0.0, 1.0]] * 4, [[0, 1]] * 4), figures)
-        report = figures.summarize()
-        self.assertNotIn("mean AUROC", report)
-        self.assertEqual(report["means are over"], "no class: none has positives and negatives")
+        metrics = ClassifierMetrics(CLASSES, num_samples=5)
+        _run(_of([[0.0, 1.0]] * 4, [[0, 1]] * 4), metrics)
+        report = metrics.summarize()
+        self.assertNotIn("mean_auroc", report)
+        self.assertEqual(report["mean_over"], [])
 
     def test_an_image_without_a_score_is_named(self):
         loader = _of([[0.0, 1.0], [1.0, float("nan")], [2.0, 0.0], [3.0, 0.5]], [[0, 1], [1, 0], [1, 1], [0, 0]])
@@ -104,9 +105,9 @@ class TestClassifierFigures(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, rule):
             _run(loader, ClassifierCalibrator(self.path, self.weights, CLASSES))
         self.assertFalse(self.path.exists())
-        figures = ClassifierFigures(CLASSES, num_samples=5)
-        _run(loader, figures)
-        for compute in (figures.summarize, figures.figures):
+        metrics = ClassifierMetrics(CLASSES, num_samples=5)
+        _run(loader, metrics)
+        for compute in (metrics.summarize, metrics.charts):
             with self.assertRaisesRegex(ValueError, rule):
                 compute()
 
@@ -129,16 +130,16 @@ class TestClassifierFigures(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, r"sensitivity must be in \(0, 1\), got '0.9'"):
             ClassifierCalibrator(self.path, self.weights, CLASSES, sensitivity="0.9")
         with self.assertRaisesRegex(ValueError, "exclusive must be True or False, got 'false'"):
-            ClassifierFigures(CLASSES, exclusive="false")
+            ClassifierMetrics(CLASSES, exclusive="false")
         with self.assertRaisesRegex(ValueError, "classes must all be different, got 'a' twice"):
-            ClassifierFigures(["a", "a"])
+            ClassifierMetrics(["a", "a"])
         with self.assertRaisesRegex(ValueError, "num_samples must be a whole number of at least 1, got 0"):
-            ClassifierFigures(CLASSES, num_samples=0)
+            ClassifierMetrics(CLASSES, num_samples=0)
 
     def test_patients_are_kept_together(self):
-        figures = ClassifierFigures(CLASSES, num_samples=5)
-        _run(_loader(40, 0), figures)
-        self.assertEqual(figures._patients[:4], ["p0", "p0", "p1", "p1"])
+        metrics = ClassifierMetrics(CLASSES, num_samples=5)
+        _run(_loader(40, 0), metrics)
+        self.assertEqual(metrics._patients[:4], ["p0", "p0", "p1", "p1"])
 
     def test_calibration_of_other_weights_or_classes(self):
         _run(_loader(64, 0), ClassifierCalibrator(self.path, self.weights, CLASSES))

@@ -15,21 +15,21 @@ CALIBRATION = {"temperature": 2.0, "thresholds": {"none": 0.1, "edema": 0.6, "ma
 class TestClassScores(unittest.TestCase):
     def test_raw_probabilities_without_calibration(self):
         item = ClassScoresd(["a", "b"], exclusive=False)({"pred": torch.tensor([0.0, math.log(3)])})
-        self.assertAlmostEqual(item["label_scores"]["a"], 0.5, places=6)
-        self.assertAlmostEqual(item["label_scores"]["b"], 0.75, places=6)
+        self.assertAlmostEqual(item["probabilities"]["a"], 0.5, places=6)
+        self.assertAlmostEqual(item["probabilities"]["b"], 0.75, places=6)
         self.assertNotIn("abnormal", item)
         self.assertEqual(item["operating_points"], {})
 
     def test_exclusive_classes_sum_to_one(self):
-        scores = ClassScoresd(["a", "b", "c"], exclusive=True)({"pred": torch.tensor([0.3, 2.0, -1.0])})["label_scores"]
-        self.assertAlmostEqual(sum(scores.values()), 1.0)
+        item = ClassScoresd(["a", "b", "c"], exclusive=True)({"pred": torch.tensor([0.3, 2.0, -1.0])})
+        self.assertAlmostEqual(sum(item["probabilities"].values()), 1.0)
 
     def test_calibrated_verdicts_and_truth(self):
         scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, 2 * math.log(1.4), 0.0]), "label": torch.tensor([0, 1, 0])})
-        self.assertAlmostEqual(item["label_scores"]["edema"], 1.4 / 2.4, places=6)  # below 0.6
+        self.assertAlmostEqual(item["probabilities"]["edema"], 1.4 / 2.4, places=6)  # below 0.6
         self.assertEqual((item["abnormal"], item["label"]), (True, 1))
-        self.assertEqual(item["extra"], {"at or above threshold": "mass", "label": "edema"})
+        self.assertEqual(item["true_findings"], ["edema"])
         self.assertEqual(item["operating_points"], {"edema": 0.6, "mass": 0.3})  # not that of no finding
 
     def test_attention_becomes_a_further_map(self):
@@ -40,16 +40,16 @@ class TestClassScores(unittest.TestCase):
         scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([9.0, -9.0, -9.0]), "label": torch.tensor([1, 0, 0])})
         self.assertEqual((item["abnormal"], item["label"]), (False, 0))
-        self.assertLess(item["anomaly_score"], 0.1)  # not the 0.99 of the normal class
-        self.assertEqual(item["extra"], {"at or above threshold": "none", "label": "no finding"})
+        self.assertLess(item["finding_probability"], 0.1)  # not the 0.99 of the normal class
+        self.assertNotIn("anomaly_score", item)
+        self.assertEqual(item["true_findings"], [])
 
     def test_a_finding_without_an_operating_point_is_neither_present_nor_absent(self):
         calibration = {"temperature": 1.0, "thresholds": {"edema": 0.6, "hernia": None}}
         scores = ClassScoresd(["edema", "hernia"], False, calibration)
         item = scores({"pred": torch.tensor([-9.0, 9.0])})
-        self.assertEqual(item["operating_points"], {"edema": 0.6})
+        self.assertEqual(item["operating_points"], {"edema": 0.6, "hernia": None})
         self.assertNotIn("abnormal", item)  # no edema, but who knows of the hernia
-        self.assertEqual(item["extra"], {"at or above threshold": "none", "no operating point": "hernia"})
         self.assertTrue(scores({"pred": torch.tensor([9.0, 9.0])})["abnormal"])
 
     def test_a_probability_that_is_none_gets_no_verdict(self):
@@ -59,26 +59,15 @@ class TestClassScores(unittest.TestCase):
             item = scores({"pred": torch.tensor([0.0, value, 0.0])})
             self.assertRegex(item["not_assessed"], "^the probability of '(none|edema)' must be finite, got nan$")
             self.assertNotIn("abnormal", item)
-            self.assertTrue(math.isnan(item["anomaly_score"]))
-            self.assertEqual((item["operating_points"], item["extra"]), ({}, {}))
+            self.assertNotIn("finding_probability", item)
+            self.assertEqual(item["operating_points"], {})
 
     def test_what_is_not_assessed_gets_no_verdict(self):
         scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
         item = scores({"pred": torch.tensor([0.0, 9.0, 9.0]), "not_assessed": "a photograph"})
         self.assertEqual((item["not_assessed"], item["operating_points"]), ("a photograph", {}))
         self.assertNotIn("abnormal", item)
-        self.assertGreater(item["label_scores"]["edema"], 0.9)
-
-    def test_the_heatmap_says_what_it_shows(self):
-        scores = ClassScoresd(["none", "edema", "mass"], False, CALIBRATION, normal_class="none")
-        for name, title in (
-            ("mass", "mass"),
-            ("edema", "edema, below its operating point"),
-            ("none", "none, without an operating point"),
-        ):
-            item = scores({"pred": torch.tensor([9.0, -9.0, 9.0]), "heatmap_class": name})
-            self.assertEqual(item["extra"]["heatmap shows"], title)
-            self.assertNotIn("heatmap_class", item)
+        self.assertGreater(item["probabilities"]["edema"], 0.9)
 
     def test_a_calibration_that_means_nothing(self):
         for changes, rule in (

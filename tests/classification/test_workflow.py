@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from bundle.networks.attention.make import ATTENTION_NAMES
-from tests.workflows import run_workflow
+from tests.workflows import check_names, run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--image_size", "[64,64]"]
@@ -61,9 +61,10 @@ class TestSNAConfigs(unittest.TestCase):
         out = self.root / "evaluation"
         done = run_bundle("evaluate", *trained, "--output_dir", str(out), "--bootstrap_samples", "20")
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        check_names(out)
         metrics = json.loads((out / "metrics.json").read_text())
         self.assertEqual(metrics["images"], 8)
-        self.assertEqual(len(metrics["Findings"]["square"]["AUROC"]), 3)
+        self.assertEqual(len(metrics["classes"]["square"]["auroc_interval"]), 2)
         report = (out / "report.html").read_text()
         self.assertIn("Reliability", report)
         self.assertIn("<figcaption>attention</figcaption>", report)

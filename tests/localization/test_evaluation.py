@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from bundle.localization.evaluation import LocalizationFigures
+from bundle.localization.evaluation import LocalizationMetrics
 
 CLASSES = ["Mass", "Nodule"]
 # a file of 20 x 20 pixels that the network saw at half its size
@@ -28,56 +28,56 @@ def item(name: str, boxes: list, logits=(-9.0, -9.0)) -> dict:
     }
 
 
-class TestLocalizationFigures(unittest.TestCase):
-    def figures(self, *batches: list[dict]) -> LocalizationFigures:
+class TestLocalizationMetrics(unittest.TestCase):
+    def evaluated(self, *batches: list[dict]) -> LocalizationMetrics:
         annotated = {
             "a.png": {"Mass": torch.tensor([[4.0, 4, 10, 10]])},
             "b.png": {"Nodule": torch.tensor([[0.0, 0, 2, 2]])},
         }
-        handler = LocalizationFigures(CLASSES, annotated)
+        handler = LocalizationMetrics(CLASSES, annotated)
         engine = Engine(lambda engine, batch: batch)
         handler.attach(engine)
         engine.run(list(batches))
         return handler
 
     def test_boxes_count_whatever_the_probability_and_the_size(self):
-        handler = self.figures([item("a.png", [[0, 0, 10, 10], [2, 2, 5, 5]])], [item("b.png", [[0, 0, 1, 1]])])
+        handler = self.evaluated([item("a.png", [[0, 0, 10, 10], [2, 2, 5, 5]])], [item("b.png", [[0, 0, 1, 1]])])
         self.assertEqual(handler.found["/some/folder/a.png"]["Mass"].tolist(), [[0, 0, 20, 20], [4, 4, 10, 10]])
-        figures = handler.summarize()
+        mass, nodule = (handler.summarize()["classes"][name] for name in ("Mass", "Nodule"))
         # by hand: the first box is all of the file, the second is the annotated one
-        self.assertEqual((figures["Mass images"], figures["Nodule images"]), (1, 1))
-        self.assertEqual(figures["Mass accuracy at 0.7"], 1.0)
-        self.assertEqual(figures["Mass false positives per image at 0.1"], 1.0)
-        self.assertAlmostEqual(figures["Mass mean IoU"], 36 / 400)
-        self.assertEqual(figures["Nodule accuracy at 0.1"], 0.0)
+        self.assertEqual((mass["images"], nodule["images"]), (1, 1))
+        self.assertEqual(mass["accuracy"]["0.7"], 1.0)
+        self.assertEqual(mass["false_positives_per_image"]["0.1"], 1.0)
+        self.assertAlmostEqual(mass["mean_iou"], 36 / 400)
+        self.assertEqual(nodule["accuracy"]["0.1"], 0.0)
 
-    def test_an_image_without_a_number_is_named_when_the_figures_are_asked_for(self):
-        handler = self.figures([item("a.png", []), item("b.png", [], logits=(0.0, float("nan")))])
+    def test_an_image_without_a_number_is_named_when_the_metrics_are_asked_for(self):
+        handler = self.evaluated([item("a.png", []), item("b.png", [], logits=(0.0, float("nan")))])
         with self.assertRaisesRegex(ValueError, "logits must be finite, got nan for 'b.png', class 'Nodule'"):
             handler.summarize()
 
     def test_two_images_of_one_name(self):
-        handler = self.figures([item("a.png", [])], [item("other/a.png", [])])
+        handler = self.evaluated([item("a.png", [])], [item("other/a.png", [])])
         with self.assertRaisesRegex(ValueError, "an annotation must be of one image, that of 'a.png' is of two"):
             handler.summarize()
         # frames and namesakes without an annotation are nobody's harm
-        self.figures([item("c.png", [])], [item("c.png", []), item("other/c.png", [])]).summarize()
+        self.evaluated([item("c.png", [])], [item("c.png", []), item("other/c.png", [])]).summarize()
 
     def test_annotations_by_path(self):
-        handler = self.figures([item("a.png", [[2, 2, 5, 5]])], [item("other/a.png", [])])
+        handler = self.evaluated([item("a.png", [[2, 2, 5, 5]])], [item("other/a.png", [])])
         handler.boxes = {"/some/folder/a.png": handler.boxes["a.png"]}
         engine = Engine(lambda engine, batch: batch)
         handler.attach(engine)
         engine.run([[item("a.png", [[2, 2, 5, 5]])], [item("other/a.png", [])]])
-        figures = handler.summarize()
-        self.assertEqual((figures["Mass images"], figures["Mass mean IoU"]), (1, 1.0))
+        mass = handler.summarize()["classes"]["Mass"]
+        self.assertEqual((mass["images"], mass["mean_iou"]), (1, 1.0))
 
     def test_a_second_run_starts_anew(self):
-        handler = self.figures([item("a.png", [])])
+        handler = self.evaluated([item("a.png", [])])
         engine = Engine(lambda engine, batch: batch)
         handler.attach(engine)
         engine.run([[item("a.png", [])]])
-        self.assertEqual(handler.summarize()["Mass images"], 1)
+        self.assertEqual(handler.summarize()["classes"]["Mass"]["images"], 1)
 
 
 if __name__ == "__main__":

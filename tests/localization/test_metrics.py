@@ -111,11 +111,13 @@ class TestSummary(unittest.TestCase):
     def test_each_class_over_the_images_annotated_with_it(self):
         annotated = {"a.png": {"Mass": TRUTHS[0]}, "b.png": {"Mass": TRUTHS[1], "Nodule": TRUTHS[0]}, "c.png": {}}
         found = {"a.png": {"Mass": BOXES[0], "Nodule": BOXES[1]}, "b.png": {"Mass": BOXES[1]}, "d.png": {}}
-        figures = summarize_localization(found, annotated)
-        self.assertEqual((figures["Mass images"], figures["Nodule images"]), (2, 1))
+        metrics = summarize_localization(found, annotated)
+        self.assertEqual(metrics["overlap"], "iou")
+        mass, nodule = metrics["classes"]["Mass"], metrics["classes"]["Nodule"]
+        self.assertEqual((mass["images"], nodule["images"]), (2, 1))
         # by hand above: both images' three annotations, two of them found
-        self.assertAlmostEqual(figures["Mass accuracy at 0.3"], 2 / 3)
-        self.assertEqual((figures["Nodule accuracy at 0.3"], figures["Nodule mean IoU"]), (0.0, 0.0))  # no box at all
+        self.assertAlmostEqual(mass["accuracy"]["0.3"], 2 / 3)
+        self.assertEqual((nodule["accuracy"]["0.3"], nodule["mean_iou"]), (0.0, 0.0))  # no box at all
         self.assertEqual(summarize_localization({"d.png": {}}, annotated), {})
 
 

@@ -68,11 +68,11 @@ class TestAttentionResult(unittest.TestCase):
         ):
             self.assertAlmostEqual(got, expected, delta=cell)
         self.assertEqual(tuple(item["heatmap"].shape), (1, 256, 320))
-        self.assertEqual(list(item["extra_maps"]), ["step 1", "step 2"])
-        heat = item["extra_maps"]["step 1"]
+        self.assertEqual(list(item["extra_maps"]), ["step_1", "step_2"])
+        heat = item["extra_maps"]["step_1"]
         self.assertGreater(heat[80:144, 200:260].min(), 0.4)
         self.assertLess(heat[:60].max(), 0.01)
-        self.assertEqual(set(item["label_scores"]), {"bright", "other"})
+        self.assertEqual(set(item["probabilities"]), {"bright", "other"})
 
     def test_image_without_a_finding_has_no_boxes(self):
         item = self.run_on(np.zeros((64, 64), np.uint8), probability_threshold=0.4)
@@ -83,32 +83,32 @@ class TestAttentionResult(unittest.TestCase):
         # its map is stretched to 0..1 like any other: the most probable class of a normal image had boxes of a height
         # near 1, and a probability of 0.001
         item = self.run_on(spot(), calibration=calibration(0.9))
-        self.assertLess(item["label_scores"]["bright"], 0.9)
+        self.assertLess(item["probabilities"]["bright"], 0.9)
         self.assertEqual((item["boxes"], item["abnormal"]), ([], False))
         self.assertEqual(item["operating_points"], {"bright": 0.9, "other": 0.5})
-        self.assertEqual(item["extra"]["at or above threshold"], "none")
         # the map is there to look at, and says what it is
         self.assertGreater(item["heatmap"].max().item(), 0.9)
-        self.assertEqual(item["extra"]["heatmap shows"], "bright, below its operating point")
+        self.assertEqual(item["heatmap_class"], "bright")
 
     def test_a_finding_at_its_operating_point_has_boxes_with_a_height_and_no_score(self):
         item = self.run_on(spot(), calibration=calibration(0.5))
         self.assertTrue(item["abnormal"])
-        self.assertEqual(item["extra"], {"heatmap shows": "bright", "at or above threshold": "bright"})
+        self.assertEqual(item["heatmap_class"], "bright")
+        self.assertEqual(item["finding_probability"], max(item["probabilities"].values()))
         for box in item["boxes"]:
             self.assertEqual(set(box), {"label", "x", "y", "width", "height", "map_height"})
-            self.assertNotAlmostEqual(box["map_height"], item["label_scores"]["bright"], places=2)
+            self.assertNotAlmostEqual(box["map_height"], item["probabilities"]["bright"], places=2)
 
     def test_the_temperature_decides_too(self):
-        cold = self.run_on(spot(), calibration=calibration(0.5) | {"temperature": 10.0})["label_scores"]["bright"]
-        warm = self.run_on(spot(), calibration=calibration(0.5))["label_scores"]["bright"]
+        cold = self.run_on(spot(), calibration=calibration(0.5) | {"temperature": 10.0})["probabilities"]["bright"]
+        warm = self.run_on(spot(), calibration=calibration(0.5))["probabilities"]["bright"]
         logits = torch.logit(torch.tensor([cold, warm]))
         self.assertAlmostEqual((logits[1] / logits[0]).item(), 10, places=2)
 
     def test_without_a_calibration_there_are_probabilities_only(self):
         item = self.run_on(spot())
         self.assertEqual((item["boxes"], item["operating_points"], "abnormal" in item), ([], {}, False))
-        self.assertEqual(item["extra"], {"heatmap shows": "bright, without an operating point"})
+        self.assertEqual(item["heatmap_class"], "bright")
         item = self.run_on(spot(), probability_threshold=0.5)  # on a user's own word
         self.assertEqual((len(item["boxes"]) > 0, item["abnormal"]), (True, True))
         self.assertEqual(item["operating_points"], {"bright": 0.5, "other": 0.5})
@@ -117,12 +117,12 @@ class TestAttentionResult(unittest.TestCase):
         item = self.run_on(spot(), calibration=calibration(0.5), normal_class="bright")
         self.assertEqual((item["boxes"], item["abnormal"]), ([], False))
         self.assertEqual(item["operating_points"], {"other": 0.5})
-        self.assertEqual(item["extra"]["heatmap shows"], "other, below its operating point")
+        self.assertEqual(item["heatmap_class"], "other")
 
     def test_a_finding_without_an_operating_point_is_neither_present_nor_absent(self):
         item = self.run_on(spot(), calibration=calibration(None))
         self.assertEqual((item["boxes"], "abnormal" in item), ([], False))
-        self.assertEqual(item["extra"]["no operating point"], "bright")
+        self.assertEqual(item["operating_points"], {"bright": None, "other": 0.5})
 
     def test_a_box_of_nearly_all_that_was_seen_is_none(self):
         pixels = np.full((100, 100), 255, np.uint8)

@@ -18,6 +18,7 @@ from PIL import Image
 from bundle.classification import read_classifier_calibration
 from bundle.files import file_sha256
 from bundle.model.file import sealed
+from tests.workflows import check_names
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--image_size", "[64,64]", "--batch_size", "4", "--classes", "[Mass,Nodule]"]
@@ -82,15 +83,17 @@ class TestMSAConfigs(unittest.TestCase):
         trained = ["--model_dir", str(models / "mining")]
         boxes, out = str(self.root / "BBox_List_2017.csv"), self.root / "evaluation"
         self.succeed(run_bundle("evaluate", *data, *trained, "--boxes_path", boxes, "--output_dir", str(out)))
+        check_names(out)
         metrics = json.loads((out / "metrics.json").read_text())
-        self.assertEqual(metrics["Mass images"], 3)
+        mass = metrics["classes"]["Mass"]
+        self.assertEqual(mass["images"], 3)
         # every annotated image has a box to judge; what is said of the images are the findings that are present
-        self.assertGreater(metrics["Mass accuracy at 0.1"] + metrics["Mass false positives per image at 0.1"], 0.99)
+        self.assertGreater(mass["accuracy"]["0.1"] + mass["false_positives_per_image"]["0.1"], 0.99)
         images = json.loads((out / "predictions.json").read_text())["images"]
         points = read_classifier_calibration(models / "mining" / "calibration.json", None, ["Mass", "Nodule"])
         for image in images:
             self.assertIsNone(image.get("not_assessed"))
-            present = {c for c, p in image["label_scores"].items() if p >= points["thresholds"][c]}
+            present = {c for c, p in image["probabilities"].items() if p >= points["thresholds"][c]}
             self.assertLessEqual({box["label"] for box in image["boxes"]}, present)
             self.assertEqual(image["abnormal"], bool(present))
 
@@ -103,7 +106,7 @@ class TestMSAConfigs(unittest.TestCase):
             flags = ["--input", str(self.root / "1.png"), "--output_dir", str(out)]
             self.succeed(run_bundle("inference", *trained, *flags, "--probability_threshold", threshold))
             (row,) = csv.DictReader((out / "predictions.csv").open())
-            self.assertEqual((int(row["boxes"]) > 0, row["abnormal"]), (present, str(int(present))))
+            self.assertEqual((int(row["box_count"]) > 0, row["abnormal"]), (present, str(int(present))))
         (models / "mining" / "calibration.json").unlink()
         model = models / "mining" / "model.json"
         model.write_text(json.dumps(sealed({**json.loads(model.read_text()), "calibration": None})))
@@ -112,7 +115,7 @@ class TestMSAConfigs(unittest.TestCase):
         self.succeed(done)
         self.assertIn("no calibration: probabilities are raw", done.stdout + done.stderr)
         (row,) = csv.DictReader((out / "predictions.csv").open())
-        self.assertEqual((row["boxes"], row["abnormal"]), ("0", ""))
+        self.assertEqual((row["box_count"], row["abnormal"]), ("0", ""))
         self.assertGreater(float(row["probability_Mass"]), 0)
 
     def test_boxes_of_some_images_guide_the_maps(self):

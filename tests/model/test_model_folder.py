@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import bundle
-from tests.workflows import run_workflow, workflow_of, write_start
+from tests.workflows import check_names, run_workflow, workflow_of, write_start
 
 CLASSES = ["none", "square", "bar"]
 # nothing here is a default
@@ -85,8 +85,9 @@ class TestModelFolder(unittest.TestCase):
 
     def infer(self, family: str, name: str, **settings) -> list[list[float]]:
         out = self.root / f"{family}_{name}"
-        common = {"input": self.root / "images", "model_dir": self.root / family, "formats": ["csv"]}
+        common = {"input": self.root / "images", "model_dir": self.root / family, "formats": ["csv", "json"]}
         run_workflow(f"{family}_inference", output_dir=out, **common, **settings)
+        check_names(out)
         return numbers(out / "predictions.csv")
 
     def test_all_settings_given_or_none_is_the_same(self):
@@ -136,7 +137,7 @@ class TestModelFolder(unittest.TestCase):
                 results = model.predict(self.root / "images")
                 expected = self.infer(family, "command")
                 for result, row in zip(results, expected, strict=True):
-                    found = [*result.label_scores.values()]
+                    found = [*result.probabilities.values()]
                     found += [] if result.anomaly_score is None else [result.anomaly_score]
                     self.assertTrue(set(np.round(found, 5)) <= set(np.round(row, 5)), (found, row))
                     self.assertEqual(result.heatmap.shape, (40, 60))

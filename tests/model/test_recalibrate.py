@@ -352,7 +352,7 @@ class TestOfLabelled(unittest.TestCase):
                 exclusive = family == "sna"
                 names = [f"{i:02d}.png" for i in range(4, 20)]
                 found = model.predict([self.root / "images" / name for name in names])
-                p = torch.tensor([[r.label_scores[name] for name in CLASSES] for r in found], dtype=torch.float64)
+                p = torch.tensor([[r.probabilities[name] for name in CLASSES] for r in found], dtype=torch.float64)
                 logits = (p.log() if exclusive else p.logit()) * 1.5
                 targets = torch.tensor([[i % 2, 1 - i % 2] for i in range(4, 20)])
                 calibrator = ClassifierCalibrator(self.root / "other.json", new / "model.pt", CLASSES, exclusive)

@@ -117,11 +117,10 @@ class TestTrainingSet(unittest.TestCase):
 
     def test_the_verdict_goes_and_score_and_map_stay(self):
         verdict = {"abnormal": True, "p_value": 0.01, "boxes": [1], "anomaly_score": 3.0, "heatmap": 1}
-        verdict["extra"] = {"at or above threshold": "mass", "label": "mass"}
         out = VerdictGated(trained_on(item()))({**item(modality="CT"), **verdict})
         self.assertRegex(out["not_assessed"], "got CT")
         self.assertEqual((out["abnormal"], out["p_value"], out["boxes"]), (None, None, []))
-        self.assertEqual((out["anomaly_score"], out["heatmap"], out["extra"]), (3.0, 1, {"label": "mass"}))
+        self.assertEqual((out["anomaly_score"], out["heatmap"]), (3.0, 1))
         out = VerdictGated(None)({**item(display_spread=0.001), **verdict})
         self.assertRegex(out["not_assessed"], "almost one value")
         self.assertNotIn("not_assessed", VerdictGated(None)({**item(modality="CT"), **verdict}))

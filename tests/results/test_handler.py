@@ -43,7 +43,7 @@ class _Writer:
     def fail(self, source, reason):
         self.failures.append((Path(source).name, reason))
 
-    def close(self, metrics, figures):
+    def close(self, metrics, charts):
         self.metrics = metrics
 
 
@@ -66,7 +66,7 @@ class TestImageResult(unittest.TestCase):
         result = image_result(item)
         self.assertEqual((result.key, result.source, result.frame), ("x.y", Path("/data/x.y.png"), 0))
         self.assertEqual((result.label, result.anomaly_score, result.p_value, result.abnormal), (1, 2.0, 0.1, True))
-        self.assertEqual(result.extra, {"anomaly_score_raw": 3.0})
+        self.assertEqual(result.anomaly_score_raw, 3.0)
         self.assertEqual((result.heatmap.shape, result.heatmap.dtype), ((4, 4), np.float32))
 
     def test_an_item_with_nothing_but_an_image(self):
@@ -76,12 +76,12 @@ class TestImageResult(unittest.TestCase):
     def test_takes_what_qualifies_the_verdict(self):
         item = _item(abnormal=True, not_assessed="values must differ, all are 7.", operating_points={"mass": 0.5})
         item["boxes"] = [{"label": "mass", "x": 0, "y": 0, "width": 2, "height": 2, "map_height": 0.5}]
-        item["extra"] = {"at or above threshold": "mass", "label": "no finding"}
+        item["probabilities"] = {"mass": 0.75}
         item["image"].meta["display_note"] = "window of width 0 not applied."
         result = image_result(item)
         self.assertEqual((result.verdict, result.abnormal, result.boxes), ("not assessed", None, []))
         self.assertEqual(result.not_assessed, "values must differ, all are 7.")
-        self.assertEqual(result.extra, {"label": "no finding"})
+        self.assertIsNone(result.present_findings)
         self.assertEqual(
             (result.operating_points, result.display_note), ({"mass": 0.5}, item["image"].meta["display_note"])
         )
@@ -138,7 +138,7 @@ class TestWhatWasSeen(unittest.TestCase):
 
     def test_further_maps(self):
         item = self.item((40, 60), SpatialCropd("image", roi_start=(10, 0), roi_end=(40, 60)))
-        item["extra_maps"] = {"step 1": np.zeros((40, 60), np.float32)}
+        item["extra_maps"] = {"step_1": np.zeros((40, 60), np.float32)}
         (heat,) = image_result(item).extra_maps.values()
         self.assertEqual(np.isnan(heat).sum(), 10 * 60)
 
@@ -149,7 +149,7 @@ class TestResultsHandler(unittest.TestCase):
         nan, verdict = float("nan"), AnomalyVerdictd(calibration={"scores": [1.0, 2.0], "threshold": 1.5})
         items = [_item(f"{n}.png", score) for n, score in enumerate((1.0, nan, float("inf"), 2.0))]
         items = [verdict({**item, "heatmap": torch.zeros(1, 4, 4)}) for item in items]
-        items.append(_item("4.png", label_scores={"mass": nan}, abnormal=False))
+        items.append(_item("4.png", probabilities={"mass": nan}, abnormal=False))
         items.append({**_item("5.png", abnormal=False), "heatmap": torch.full((1, 4, 4), nan)})
         with tempfile.TemporaryDirectory() as folder:
             writer = ResultsWriter(folder, ("csv", "json"), threshold=1.5)
@@ -161,8 +161,8 @@ class TestResultsHandler(unittest.TestCase):
         self.assertEqual([line.split(",")[0] for line in failures], ["1.png", "2.png", "4.png", "5.png"])
         self.assertEqual([result.key for result in counted], ["0", "3"])  # nor is it averaged over
 
-    def test_figures_say_how_many_images_have_no_verdict(self):
-        for rule, expected in ((None, {"images": 2}), ("all values are 7.", {"images": 2, "not assessed": 1})):
+    def test_metrics_say_how_many_images_have_no_verdict(self):
+        for rule, expected in ((None, {"images": 2}), ("all values are 7.", {"images": 2, "images_not_assessed": 1})):
             writer = _Writer()
             handler = ResultsHandler(writer, summarize=lambda results: {"images": len(results)})
             _evaluate(handler, [[_item("a.png", label=1), _item("b.png", not_assessed=rule)]])
@@ -198,16 +198,16 @@ class TestResultsHandler(unittest.TestCase):
         with self.assertNoLogs("bundle.results.pulse", "INFO"):
             time.sleep(0.2)
 
-    def test_figures_that_cannot_be_made_cost_no_table(self):
+    def test_metrics_that_cannot_be_made_cost_no_table(self):
         def summarize(results):
             raise ValueError("no bound")
 
         writer = _Writer()
         with self.assertRaisesRegex(ValueError, "no bound"):
             _evaluate(ResultsHandler(writer, summarize=summarize), [[_item("a.png", 1.0)]])
-        self.assertEqual((len(writer.added), writer.metrics), (1, {}))
+        self.assertEqual((len(writer.added), writer.metrics), (1, None))
 
-    def test_hands_over_results_failures_and_figures(self):
+    def test_hands_over_results_failures_and_metrics(self):
         writer = _Writer()
         loader = SimpleNamespace(failures=[("/data/cut.png#frame=3", "is cut off")], seen=4)
         refusals = [SimpleNamespace(source=Path("/data/notes.txt"), reason="is no image")]
@@ -264,7 +264,7 @@ class TestResultsHandler(unittest.TestCase):
         writer, loader = _Writer(), SimpleNamespace(failures=[("a", "is empty"), ("b", "is cut off")])
         with self.assertRaisesRegex(ValueError, "none of 2 images has a result, first: is empty"):
             ResultsHandler(writer, loader=loader).finish(Engine(lambda *_: None))
-        self.assertEqual((len(writer.failures), writer.metrics), (2, {}))
+        self.assertEqual((len(writer.failures), writer.metrics), (2, None))
 
 
 class TestCalibrationWriter(unittest.TestCase):

@@ -53,7 +53,7 @@ class TestResultsWriter(unittest.TestCase):
             for number in range(4):
                 writer.add(some_result(self.folder, number, spacing=(0.5, 0.25)))
             writer.fail(self.folder / "in" / "cut.dcm", f"{self.folder}/in/cut.dcm: cut off\nafter 132 bytes")
-            writer.close(metrics={"AUROC": (0.5, 0.25, 0.75)})
+            writer.close(metrics={"auroc": 0.5, "auroc_interval": (0.25, 0.75)})
         names = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
         tables = {"predictions.csv", "predictions.json", "scores.csv", "failures.csv", "metrics.json"}
         tables |= {"report.html", "run.json"}
@@ -129,17 +129,17 @@ class TestResultsWriter(unittest.TestCase):
     def test_a_number_that_is_not_finite_is_a_failure(self):
         hot, cold = np.full((6, 8), np.nan), np.full((6, 8), np.inf)
         cases = {
-            "anomaly score must be finite, got nan.": {"anomaly_score": float("nan"), "abnormal": False},
-            "anomaly score must be finite, got -inf.": {"anomaly_score": float("-inf")},
-            "p-value must be finite, got nan.": {"p_value": float("nan")},
-            "probability of mass must be finite, got nan.": {"label_scores": {"mass": float("nan")}},
-            "probability of cyst must be finite, got inf.": {"label_scores": {"mass": 0.5, "cyst": np.float32("inf")}},
+            "anomaly_score must be finite, got nan.": {"anomaly_score": float("nan"), "abnormal": False},
+            "anomaly_score must be finite, got -inf.": {"anomaly_score": float("-inf")},
+            "p_value must be finite, got nan.": {"p_value": float("nan")},
+            "probability of mass must be finite, got nan.": {"probabilities": {"mass": float("nan")}},
+            "probability of cyst must be finite, got inf.": {"probabilities": {"mass": 0.5, "cyst": np.float32("inf")}},
             "operating point of mass must be finite, got nan.": {"operating_points": {"mass": float("nan")}},
-            "anomaly_score_raw must be finite, got nan.": {"extra": {"anomaly_score_raw": float("nan")}},
+            "anomaly_score_raw must be finite, got nan.": {"anomaly_score_raw": float("nan")},
             "map_height of a box must be finite, got nan.": {"boxes": [Box("mass", 1, 2, 3, 4, float("nan"))]},
             "x of a box must be finite, got inf.": {"boxes": [Box("mass", float("inf"), 2, 3, 4, 0.5)]},
             "heatmap must be finite where the network looked, some values are not.": {"heatmap": hot},
-            "step 1 must be finite where the network looked, some values are not.": {"extra_maps": {"step 1": cold}},
+            "step_1 must be finite where the network looked, some values are not.": {"extra_maps": {"step_1": cold}},
         }
         with ResultsWriter(self.out, ("csv", "overlay", "report")) as writer:
             for number, fields in enumerate(cases.values()):

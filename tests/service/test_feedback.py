@@ -12,12 +12,12 @@ import torch
 from bundle.lists import AnomalyDataList, load_label_table
 from bundle.lists.boxes import read_coco_boxes
 from bundle.reading import RadiologyReader
-from bundle.service.feedback import Feedback, told_boxes, told_findings
+from bundle.service.feedback import Feedback, predicted_boxes, predicted_findings
 from tests.service.helpers import image_file
 
 
 def record(image: Path, frame: int = 0, **changes) -> dict:
-    usual = {"source": image.name, "frame": frame, "rows": 48, "columns": 40, "label_scores": {}, "abnormal": True}
+    usual = {"source": image.name, "frame": frame, "rows": 48, "columns": 40, "probabilities": {}, "abnormal": True}
     return {**usual, "boxes": [], **changes}
 
 
@@ -55,9 +55,9 @@ class TestFeedback(unittest.TestCase):
         scores = {"Effusion": 0.9, "Mass": 0.1}
         told = [{**box("Effusion", 1, 2, 30, 20), "score": 0.7}, {**box("Mass", 0, 0, 9, 9), "score": 0.2}]
         for image in images[:2]:
-            self.say(image, "agree", "msa", label_scores=scores, boxes=())
-        self.feedback.add(1, "msa", "w", record(images[0], label_scores=scores, boxes=told), images[0], "agree")
-        words = {"findings": ["Mass"], "label_scores": scores}
+            self.say(image, "agree", "msa", probabilities=scores, boxes=())
+        self.feedback.add(1, "msa", "w", record(images[0], probabilities=scores, boxes=told), images[0], "agree")
+        words = {"findings": ["Mass"], "probabilities": scores}
         self.say(images[2], "disagree", "msa", boxes=[box("Mass", -5, 40, 20, 20)], **words)
         self.say(images[3], "disagree", "msa", boxes=[box("Effusion", 3, 4, 5, 6)], **words)
         folder = self.folder / "feedback"
@@ -90,18 +90,18 @@ class TestFeedback(unittest.TestCase):
     def test_frames_of_a_loop(self):
         image = image_file(self.folder / "in", 0, NumberOfFrames=2)
         for frame in (0, 1):
-            self.say(image, "agree", "msa", frame=frame, label_scores={"Mass": 1.0})
+            self.say(image, "agree", "msa", frame=frame, probabilities={"Mass": 1.0})
         folder = self.folder / "feedback"
         items = load_label_table(folder / "msa.csv", folder, ["Mass"])
         self.assertEqual([item["image"][-16:] for item in items], ["0000.dcm#frame=0", "0000.dcm#frame=1"])
 
     def test_what_the_model_says(self):
-        said = record(Path("x"), label_scores={"A": 0.5, "B": None}, boxes=[{**box("B", 0, 0, 1, 1), "score": 1.0}])
-        self.assertEqual((told_findings(said), told_boxes(said)), ({"A": 1, "B": 0}, []))
+        said = record(Path("x"), probabilities={"A": 0.5, "B": None}, boxes=[{**box("B", 0, 0, 1, 1), "score": 1.0}])
+        self.assertEqual((predicted_findings(said), predicted_boxes(said)), ({"A": 1, "B": 0}, []))
         points = {"A": 0.6, "B": 0.1}
-        said = record(Path("x"), label_scores={"A": 0.5, "B": 0.2}, operating_points=points)
-        self.assertEqual(told_findings(said), {"A": 0, "B": 1})
-        self.assertEqual(told_findings(record(Path("x"), abnormal=None)), {"abnormal": 0})
+        said = record(Path("x"), probabilities={"A": 0.5, "B": 0.2}, operating_points=points)
+        self.assertEqual(predicted_findings(said), {"A": 0, "B": 1})
+        self.assertEqual(predicted_findings(record(Path("x"), abnormal=None)), {"abnormal": 0})
 
     def test_what_is_refused(self):
         image = image_file(self.folder / "in", 0)

@@ -53,8 +53,8 @@ def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, 
     Write scores, verdict, findings and boxes of one frame.
 
     A finding is called present or absent (PS3.16 CID 240) where its operating point is known, with its probability and
-    that point beside it; otherwise its presence is undetermined, and only the probability is told. So it is in an image
-    that is not assessed, with the reason as a comment.
+    that point beside it; otherwise its presence is undetermined, and only the probability is given. So it is in an
+    image that is not assessed, with the reason as a comment.
 
     A box becomes a closed polyline with its finding. Its coordinates are those of :py:class:`Box`: PS3.3 C.18.6.1.1
     also puts 0, 0 into the upper left corner of the upper left pixel. A box of a finding that is absent is left out,
@@ -108,7 +108,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
         path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them.
 
     Returns:
-        boxes in pixels of the source frame; their height of the map is not-a-number where the report tells none.
+        boxes in pixels of the source frame; their height of the map is not-a-number where the report has none.
 
     Raises:
         ValueError: When the report follows another template.
@@ -131,7 +131,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
 def _image_groups(
     result: ImageResult, source: DicomSource, threshold: float | None
 ) -> list[MeasurementsAndQualitativeEvaluations]:
-    """Return what is said of the image as a whole: one group for the anomaly score, one for each finding by name."""
+    """Return what is said of the image as a whole: one group for score and verdict, one for each finding by name."""
     groups = []
     numbers = {
         ("ANOMALY_SCORE", "Anomaly score"): result.anomaly_score,
@@ -142,15 +142,18 @@ def _image_groups(
     verdict = []
     if result.abnormal is not None:
         name = private_code("ABOVE_THRESHOLD", "Anomaly score above threshold")
+        if result.anomaly_score is None:
+            name = private_code("FINDING_PRESENT", "A finding is at or above its operating point")
         verdict.append(QualitativeEvaluation(name, codes.SCT.Yes if result.abnormal else codes.SCT.No))
     comments = [*remarks(result), *source.remarks()]
     if measurements or verdict or comments:
         finding = private_code("ANOMALY", "Anomaly")
         groups.append(_image_group("image", finding, source, measurements, verdict, comments))
-    for label, probability in result.label_scores.items():
+    for label, probability in result.probabilities.items():
         measurements, present = [_measurement(codes.DCM.Probability, probability)], result.presence(label)
-        if present is not None:
-            measurements.append(_measurement(_OPERATING_POINT, result.operating_points[label]))
+        point = result.operating_points.get(label)
+        if present is not None and point is not None:
+            measurements.append(_measurement(_OPERATING_POINT, point))
         # without it a reader would take the finding that the group is about for one that was found
         verdict = [QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[present])]
         groups.append(_image_group(f"image, {label}", finding_code(label), source, measurements, verdict))
@@ -158,10 +161,10 @@ def _image_groups(
 
 
 def _may_be_drawn(box: Box, result: ImageResult) -> bool:
-    """Return whether a box may be told: not in an image without a verdict, and not of what is called absent."""
+    """Return whether a box may be drawn: not in an image without a verdict, and not of what is called absent."""
     if result.not_assessed is not None:
         return False
-    named = box.label in result.label_scores
+    named = box.label in result.probabilities
     return result.presence(box.label) is not False if named else result.abnormal is not False
 
 
@@ -215,7 +218,7 @@ def _box_group(
 
 def _region_code(label: str, result: ImageResult) -> CodedConcept:
     """Return the finding, or where it is called neither present nor absent a word for a region of its map."""
-    if label in result.label_scores and result.presence(label) is None:
+    if label in result.probabilities and result.presence(label) is None:
         return private_code(f"MAP_{label}", f"Region of the map of {label}")
     return finding_code(label)
 

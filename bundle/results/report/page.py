@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One HTML file that shows a run: figures, charts, and a gallery whose overlays can be faded in and out."""
+"""One HTML file that shows a run: metrics, charts, and a gallery whose overlays can be faded in and out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bundle.results.records import NOTICE, Algorithm, ImageResult, sentences
 from bundle.results.report.charts import histogram_svg, roc_svg
 from bundle.results.tables import record_of
 
-__all__ = ["TEMPLATES", "ReportFacts", "pictures_of", "render_report", "select_cards", "write_report"]
+__all__ = ["TEMPLATES", "ReportFacts", "heatmap_title", "pictures_of", "render_report", "select_cards", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 _IMAGE_SIDE = 320  # pixels; some 15 kB as JPEG
@@ -39,12 +39,12 @@ class ReportFacts:
         title: heading of the page.
         algorithm: what made the results.
         threshold: score from which an image is called abnormal.
-        metrics: a number, words, or ``(value, low, high)`` with the bounds of its interval, by name; or such a
-            dictionary per row of a table, e.g. ``{"Per class": {"effusion": {"AUROC": (0.8, 0.7, 0.9)}}}``.
+        metrics: of an evaluation, see :py:func:`bundle.results.tables.write_metrics`; their labels are made of their
+            names.
         facts: further lines of the header, by name.
         notes: sentences that a reader must know, e.g. that the images are synthetic.
         failures: file and reason for what has no result, or lacks one of its files.
-        figures: further pictures as title and SVG or PNG bytes.
+        charts: further pictures as title and SVG or PNG bytes.
         max_cards: number of images that the gallery draws at most.
     """
 
@@ -55,7 +55,7 @@ class ReportFacts:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     failures: Sequence[tuple[str, str]] = ()
-    figures: Sequence[tuple[str, bytes]] = ()
+    charts: Sequence[tuple[str, bytes]] = ()
     max_cards: int = 300
 
 
@@ -147,7 +147,13 @@ def render_report(
     if facts.threshold is not None:
         finite.append(facts.threshold)
     cards = (
-        {**kept[index], **pictures(index), "score": _score(kept[index]), "remarks": sentences(kept[index])}
+        {
+            **kept[index],
+            **pictures(index),
+            "score": _score(kept[index]),
+            "remarks": sentences(kept[index]),
+            "heatmap_title": heatmap_title(kept[index]),
+        }
         for index in chosen
     )
     environment = Environment(
@@ -166,7 +172,7 @@ def render_report(
         metrics=_metric_rows(facts.metrics or {}),
         tables=_metric_tables(facts.metrics or {}),
         charts=_charts(summary, facts.threshold),
-        figures=[(title, _picture_uri(content)) for title, content in facts.figures],
+        pictures=[(title, _picture_uri(content)) for title, content in facts.charts],
         cards=cards,
         drawn=len(chosen),
         low=min(finite, default=0.0),
@@ -177,10 +183,30 @@ def render_report(
 
 
 def _score(record: Mapping[str, Any]) -> float | None:
-    """Return what the gallery sorts by: the anomaly score, else the highest probability."""
-    if record["anomaly_score"] is not None:
-        return record["anomaly_score"]
-    return max((value for value in record["label_scores"].values() if value is not None), default=None)
+    """Return what the gallery sorts by: the anomaly score, else the probability of the most probable finding."""
+    score = record["anomaly_score"]
+    return record["finding_probability"] if score is None else score
+
+
+def heatmap_title(record: Mapping[str, Any]) -> str:
+    """
+    Return the class that a heatmap shows, and that the class is not called present where it is not.
+
+    Args:
+        record: of an image, see :py:func:`bundle.results.tables.record_of`.
+
+    Example:
+        >>> record = {"heatmap_class": "Mass", "not_assessed": None, "probabilities": {"Mass": 0.1}}
+        >>> heatmap_title({**record, "operating_points": {"Mass": 0.4}})
+        'Mass, below its operating point'
+    """
+    name = record["heatmap_class"]
+    if name is None or record["not_assessed"] is not None:
+        return name or ""
+    point = record["operating_points"].get(name)
+    if point is None:
+        return f"{name}, without an operating point"
+    return name if record["probabilities"][name] >= point else f"{name}, below its operating point"
 
 
 def _counts(summary: Sequence[tuple[float | None, int | None, bool | None]]) -> dict[str, int]:
@@ -216,26 +242,36 @@ def _charts(
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [_metric(name, value) for name, value in metrics.items() if not isinstance(value, Mapping)]
+    """Return a row for each metric; one that is given by threshold, such as ``accuracy``, has a row for each."""
+    rows = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            rows += [_metric(f"{name} at {key}", item) for key, item in value.items() if not isinstance(item, Mapping)]
+        elif not name.endswith("_interval"):
+            rows.append(_metric(name, value, metrics.get(f"{name}_interval")))
+    return rows
 
 
 def _metric_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     tables = []
-    for title, rows in metrics.items():
-        if isinstance(rows, Mapping):
-            columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-            cells = [(name, [_metric(c, row[c]) if c in row else None for c in columns]) for name, row in rows.items()]
+    for title, lines in metrics.items():
+        if isinstance(lines, Mapping) and all(isinstance(line, Mapping) for line in lines.values()):
+            rows = {name: {cell["name"]: cell for cell in _metric_rows(line)} for name, line in lines.items()}
+            columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+            cells = [(name, [row.get(column) for column in columns]) for name, row in rows.items()]
             tables.append({"title": title, "columns": columns, "rows": cells})
     return tables
 
 
-def _metric(name: str, value: Any) -> dict[str, Any]:
+def _metric(name: str, value: Any, interval: Sequence[float] | None = None) -> dict[str, Any]:
     """Return what a row shows; ``bar`` holds percentages where value and interval lie within 0..1."""
     low = high = bar = None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value, low, high = (float(number) for number in value)
+    if interval is not None:
+        low, high = (float(end) for end in interval)
         if 0 <= low <= high <= 1:
             bar = {"left": 100 * low, "width": 100 * (high - low), "dot": 100 * value}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ", ".join(map(_number, value)) or "none"
     return {"name": name, "value": value, "low": low, "high": high, "bar": bar}
 
 
@@ -251,7 +287,9 @@ def _number(value: Any) -> str:
 
 def _words(name: str) -> str:
     """Return a name of the tables as a person would write it."""
-    return name.replace("_", " ").replace("auroc", "AUROC").replace("sha256", "SHA-256")
+    for word, written in (("_", " "), ("auroc", "AUROC"), ("iou", "IoU"), ("sha256", "SHA-256")):
+        name = name.replace(word, written)
+    return name
 
 
 def _jpeg(picture: Image.Image) -> str:

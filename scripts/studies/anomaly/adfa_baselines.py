@@ -156,7 +156,8 @@ def main() -> None:
                 start = time.monotonic()
                 network = fit(method, features, normals, arguments.epochs, seed)
                 labels = [item["label"] for item in test]
-                raw, smooth = (compute_anomaly_metrics(labels, s)["auroc"] for s in scores_of(network, features, test))
+                metrics = (compute_anomaly_metrics(labels, s) for s in scores_of(network, features, test))
+                raw, smooth = ((found["auroc"], *found["auroc_interval"]) for found in metrics)
                 rows.append({**mark, "raw": raw, "smooth": smooth, "seconds": round(time.monotonic() - start)})
                 with path.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")

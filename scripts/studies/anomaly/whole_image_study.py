@@ -52,12 +52,13 @@ def row_of(data: Path, name: str, kind: str, seed: int, flags: Sequence[str]) ->
         run("evaluate", **common, model_dir=out, output_dir=out / "test", formats="[csv]")
         metrics = json.loads((out / "test" / "metrics.json").read_text())
         training = json.loads((out / "model.json").read_text())["training_set"]
-    value, low, high = metrics["auroc"]
+    low, high = metrics["auroc_interval"]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
-        **{"set": name, "input": kind, "seed": seed, "auroc": value, "low": low, "high": high},
-        **{key: metrics.get(key, "") for key in ("sensitivity", "specificity", "normal", "abnormal")},
-        "not_assessed": metrics.get("not assessed", 0),
+        **{"set": name, "input": kind, "seed": seed, "auroc": metrics["auroc"], "low": low, "high": high},
+        **{key: metrics.get(key, "") for key in ("sensitivity", "specificity")},
+        **{"normal": metrics["negatives"], "abnormal": metrics["positives"]},
+        "not_assessed": metrics.get("images_not_assessed", 0),
         "items": training["items"],
         "data_digest": training["digest"][:16],
         "commit": commit.stdout.strip(),

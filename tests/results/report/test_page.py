@@ -65,7 +65,13 @@ def some_results(count: int) -> list[ImageResult]:
 
 class TestReport(unittest.TestCase):
     def test_is_whole_and_alone(self):
-        metrics = {"AUROC": (0.9, 0.8, 1.0), "n": 6, "per class": {"mass": {"AP": 0.25}}}
+        by_class = {"images": 6, "mean_iou": 0.25, "accuracy": {"0.1": 0.5}}
+        metrics = {
+            "auroc": 0.9,
+            "auroc_interval": (0.8, 1.0),
+            "mean_over": ["mass", "cyst"],
+            "classes": {"mass": by_class},
+        }
         page = report_of(
             some_results(6),
             title="Trial",
@@ -74,7 +80,7 @@ class TestReport(unittest.TestCase):
             metrics=metrics,
             notes=["Synthetic images."],
             failures=[("cut.dcm", "cut off")],
-            figures=[("Reliability", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("Photo", b"\x89PNG")],
+            charts=[("Reliability", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("Photo", b"\x89PNG")],
         )
         parser = Balance()
         parser.feed(page)
@@ -87,6 +93,10 @@ class TestReport(unittest.TestCase):
             "ADFA",
             "ab" * 32,
             "0.800 to 1.000",
+            '<th scope="row">AUROC</th>',
+            "mean IoU",
+            "accuracy at 0.1",
+            "mass, cyst",
             "Synthetic images.",
             "cut off",
             "ROC curve",
@@ -130,7 +140,7 @@ class TestReport(unittest.TestCase):
         result = ImageResult(
             "a",
             Path("a"),
-            label_scores={"mass": 0.1, "cyst": 0.4, "other": 0.9},
+            probabilities={"mass": 0.1, "cyst": 0.4, "other": 0.9},
             operating_points={"mass": 0.1, "cyst": 0.5},
         )
         page = report_of([result])
@@ -143,18 +153,29 @@ class TestReport(unittest.TestCase):
     def test_text_stays_text(self):
         evil = "<script>alert(1)</script>\"'"
         result = ImageResult(
-            evil, Path("/data/<img src=x>"), subject=evil, label_scores={evil: 0.5}, extra={evil: evil}
+            evil, Path("/data/<img src=x>"), subject=evil, probabilities={evil: 0.5}, extra={evil: evil}
         )
         page = report_of(
-            [result], title=evil, failures=[(evil, evil)], notes=[evil], figures=[(evil, b"")], metrics={evil: evil}
+            [result], title=evil, failures=[(evil, evil)], notes=[evil], charts=[(evil, b"")], metrics={evil: evil}
         )
         self.assertNotIn("<script>alert", page)
         self.assertNotIn("<img src=x>", page)
         self.assertEqual(page.count("<script>"), 1)
 
+    def test_the_heatmap_says_what_it_shows(self):
+        result = ImageResult("a", Path("a"), probabilities={"none": 0.9, "mass": 0.4, "cyst": 0.1})
+        result.operating_points = {"mass": 0.4, "cyst": 0.5}
+        for name, title in (
+            ("mass", "mass"),
+            ("cyst", "cyst, below its operating point"),
+            ("none", "none, without an operating point"),
+        ):
+            result.heatmap_class = name
+            self.assertIn(f"<dt>heatmap shows</dt><dd>{title}</dd>", report_of([result]))
+
     def test_several_maps(self):
         result = some_results(1)[0]
-        result.extra_maps = {"step 1": np.zeros((8, 12)), "step 2": np.zeros((8, 12))}
+        result.extra_maps = {"step_1": np.zeros((8, 12)), "step_2": np.zeros((8, 12))}
         page = report_of([result])
         self.assertEqual(page.count('class="stage"'), 3)
         self.assertIn("<figcaption>step 2</figcaption>", page)
