@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)-tools
+# two test files at a time; a file keeps to one process, for what its tests share
+PARALLEL := -n 2 --dist loadfile
 # threads of a network that wait for each other leave the core to whoever has work, such as the writer of results
 export OMP_WAIT_POLICY ?= passive
 
@@ -11,8 +13,8 @@ export OMP_WAIT_POLICY ?= passive
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
-	@echo "make test             run all tests"
-	@echo "make test-all         run what continuous integration runs: lint, tests, pixels against dcmtk, studies through Orthanc"
+	@echo "make test             run the tests: every unit, and one whole run of each family"
+	@echo "make test-all         run what continuous integration runs: lint, all further tests, pixels against dcmtk, studies through Orthanc"
 	@echo "make test-long        run the tests of every further setting, which take minutes"
 	@echo "make check-docs       run every command of README.md and docs/ at small size (about 12 minutes; PAGES=... for some)"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
@@ -29,13 +31,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(STAMP)
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 test-all:
 	.ci/run
 
 test-long: $(STAMP)
-	$(RUN) -m pytest -m long
+	$(RUN) -m pytest $(PARALLEL) -m long
 
 check-docs: $(STAMP)
 	$(RUN) scripts/checks/check_docs.py $(if $(PAGES),--pages $(PAGES))

@@ -23,8 +23,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError:
+    sys.exit("error: a package is missing: pip install 'attention-imaging-bundle[ray]'")
 from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 import ignite.distributed as idist
+import pytest
 import torch
 import torch.multiprocessing
 from ignite.engine import Engine, Events
@@ -77,6 +78,7 @@ class TestCenterBankUpdater(unittest.TestCase):
             _run(updater, 1)
             torch.testing.assert_close(updater.network.center_bank.centers, _mean(images))
 
+    @pytest.mark.full
     def test_two_processes_give_the_same_mean(self):
         with tempfile.TemporaryDirectory() as folder:
             torch.multiprocessing.spawn(_two_processes, (folder,), nprocs=2)

@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -72,6 +73,7 @@ def kill_after(process: subprocess.Popen, checkpoint: Path, epoch: int) -> int:
 
 
 class TestResume(unittest.TestCase):
+    @pytest.mark.full
     def test_a_killed_training_ends_like_one_that_was_not(self):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -176,6 +177,7 @@ class TestADFAWorkflow(unittest.TestCase):
         run_here("inference", input=self.data / "test", model_dir=model, output_dir=out, formats=["csv"])
         self.assertEqual({(row["p_value"], row["abnormal"]) for row in rows_of(out / "scores.csv")}, {("", "")})
 
+    @pytest.mark.full
     def test_errors_are_one_line_on_the_command_line(self):
         blocked = self.root / "blocked"
         blocked.write_text("a file where a folder should be")

@@ -11,6 +11,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
@@ -51,6 +52,7 @@ class TestSNAConfigs(unittest.TestCase):
         make_dataset(cls.root)
         cls.common = ["--dataset_dir", str(cls.root), "--classes", "[normal,square]", *SMALL]
 
+    @pytest.mark.full
     def test_train_evaluate_and_infer(self):
         model = self.root / "model"
         done = run_bundle("train", *self.common, "--output_dir", str(model), "--max_epochs", "1", "--averaging", "0.1")

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import pytest
 import yaml
 
 from bundle.command.command_line import CommandLine
@@ -101,6 +102,7 @@ class TestCommandLine(unittest.TestCase):
         self.assertEqual(command_line.origin("more"), self.path("task.yaml"))
         self.assertEqual(command_line.origin("nothing"), "")
 
+    @pytest.mark.full
     def test_a_run_answers_in_one_line(self):
         # the flag, then what is wrong in the configuration itself: file and key
         start = [sys.executable, "-m", "monai.bundle", "run", "--args_file", "configs/args_adfa_train.yaml"]

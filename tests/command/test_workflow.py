@@ -18,6 +18,7 @@ from unittest import mock
 
 import monai.bundle
 import numpy as np
+import pytest
 import torch
 from monai.bundle import create_workflow
 from PIL import Image
@@ -85,6 +86,7 @@ class _Folder(unittest.TestCase):
 class TestPathsOfAnyKind(_Folder):
     """Relative paths from another directory than the configurations', through the words of a command line."""
 
+    @pytest.mark.full
     def test_anomaly_detection(self):
         for name in NAMES:
             with self.subTest(name=name):

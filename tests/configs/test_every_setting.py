@@ -146,7 +146,8 @@ def check(run: Run) -> None:
     run.train()
     only = {"sna": {"bootstrap_samples": 5}, "msa": {"boxes_path": run.data / "boxes.csv"}}.get(run.family, {})
     evaluated = run.use("evaluate", "evaluation", dataset_dir=run.data, **only)
-    inferred = run.use("inference", "inference", input=run.data)
+    inferred = run.use("inference", "inference", input=run.data, formats=["csv", "sr"])
+    assert len(list((run.root / "inference").rglob("*_sr.dcm"))) == len(inferred)
     assert len(evaluated) == 4
     for name, values in evaluated.items():
         assert inferred[name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
@@ -270,15 +271,16 @@ MSA_LONG = {
     },
     **({"onnx": Setting(task="train_end_to_end", exported=(".onnx",))} if ONNX else {}),
 }
+EVERY_TIME = {"adfa": ("default", "the paper"), "sna": ("default", "resnet"), "msa": ("end to end", "mining, full")}
 CASES = [
-    pytest.param(family, setting, id=f"{family}, {name}", marks=[pytest.mark.long] if long else [])
-    for family, settings, long in (
-        ("adfa", ADFA, False),
-        ("adfa", ADFA_LONG, True),
-        ("sna", SNA, False),
-        ("sna", SNA_LONG, True),
-        ("msa", MSA, False),
-        ("msa", MSA_LONG, True),
+    pytest.param(family, setting, id=f"{family}, {name}", marks=marks if name not in EVERY_TIME[family] else [])
+    for family, settings, marks in (
+        ("adfa", ADFA, [pytest.mark.full]),
+        ("adfa", ADFA_LONG, [pytest.mark.long]),
+        ("sna", SNA, [pytest.mark.full]),
+        ("sna", SNA_LONG, [pytest.mark.long]),
+        ("msa", MSA, [pytest.mark.full]),
+        ("msa", MSA_LONG, [pytest.mark.long]),
     )
     for name, setting in settings.items()
 ]
@@ -291,6 +293,7 @@ def test_training_evaluation_and_inference_agree(
     check(Run(family, setting, data[family], tmp_path))
 
 
+@pytest.mark.full
 def test_features_kept_in_a_folder(data: dict[str, Path], tmp_path: Path) -> None:
     flags = {"feature_cache": str(tmp_path / "features"), "epsilon": 0.02, "refit": False}
     check(Run("adfa", Setting(flags), data["adfa"], tmp_path / "first"))

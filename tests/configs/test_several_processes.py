@@ -13,6 +13,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -124,6 +125,7 @@ def start(data: Path, output_dir: Path, processes: int) -> list[subprocess.Popen
     return started
 
 
+@pytest.mark.full
 class TestSeveralProcesses(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 import ignite.distributed as idist
+import pytest
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
@@ -153,6 +154,7 @@ class TestAttentionMiningHandler(unittest.TestCase):
         self.assertEqual(seen, [1])
         self.assertEqual(len(second.bank.masks), 3)
 
+    @pytest.mark.full
     def test_two_processes_share_what_each_mined(self):
         with tempfile.TemporaryDirectory() as folder:
             idist.spawn("gloo", mine_on_two_processes, (folder,), nproc_per_node=2)

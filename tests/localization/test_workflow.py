@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -61,6 +62,7 @@ class TestMSAConfigs(unittest.TestCase):
     def succeed(self, done: subprocess.CompletedProcess) -> None:
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
 
+    @pytest.mark.full
     def test_all_phases_then_evaluation_and_inference(self):
         data, models = ["--dataset_dir", str(self.root)], self.root / "models"
         epochs = [v for p in ("backbone", "head", "end_to_end") for v in (f"--{p}_max_epochs", "1")]
@@ -118,6 +120,7 @@ class TestMSAConfigs(unittest.TestCase):
         self.assertEqual((row["box_count"], row["abnormal"]), ("0", ""))
         self.assertGreater(float(row["probability_Mass"]), 0)
 
+    @pytest.mark.full
     def test_boxes_of_some_images_guide_the_maps(self):
         layers = ["base", "train", "msa", "msa_train", "msa_end_to_end", "msa_boxes"]
         files = str([f"configs/{name}.yaml" for name in layers])
@@ -132,6 +135,7 @@ class TestMSAConfigs(unittest.TestCase):
             losses.append(float(re.search(r"loss ([\d.]+)", done.stdout + done.stderr)[1]))
         self.assertGreater(losses[0], losses[1] + 0.1)
 
+    @pytest.mark.full
     def test_annotated_images_are_mined_and_the_others_preserve(self):
         boxes = str(self.root / "BBox_List_2017.csv")
         flags = [

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ def run(*args):
 
 
 class TestDemo(unittest.TestCase):
+    @pytest.mark.full
     def test_own_images_from_end_to_end(self):
         rng = np.random.default_rng(0)
         with tempfile.TemporaryDirectory() as folder:

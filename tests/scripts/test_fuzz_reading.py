@@ -10,10 +10,13 @@ import sys
 import unittest
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestFuzzReading(unittest.TestCase):
+    @pytest.mark.full
     def test_sixty_damaged_files_are_accounted_for(self):
         command = [sys.executable, "scripts/checks/fuzz_reading.py", "--count", "60", "--seed", "1", "--processes", "1"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

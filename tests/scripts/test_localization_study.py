@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts/studies/localization"
@@ -29,6 +30,7 @@ def run(*args, script="localization_study"):
 
 
 class TestLocalizationStudy(unittest.TestCase):
+    @pytest.mark.full
     def test_synthetic_images_from_end_to_end_and_again(self):
         rng = np.random.default_rng(0)
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -64,6 +65,7 @@ class TestScoreWithRay(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr[-len(message) :]), (1, message))
         self.assertFalse(self.out.exists())
 
+    @pytest.mark.full
     def test_two_workers_do_what_is_missing_with_the_scores_of_one_run(self):
         import pyarrow as pa
         from pyarrow.parquet import read_table, write_table

@@ -11,6 +11,7 @@ import unittest
 import zipfile
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from monai.bundle import download_large_files
@@ -36,6 +37,7 @@ class TestZoo(unittest.TestCase):
         done = run("build_zoo.py", "--output_dir", cls.root)
         assert done.returncode == 0, done.stderr[-2000:]
 
+    @pytest.mark.full
     def test_the_zips_pass_every_check_away_from_the_repository(self):
         done = run("checks/check_zoo.py", *sorted(self.root.glob("*.zip")))
         self.assertEqual(done.returncode, 0, done.stdout[-4000:])
@@ -69,6 +71,7 @@ class TestZoo(unittest.TestCase):
         needed = set(re.findall(r'"([A-Za-z0-9_-]+)', project)) - {"monai", "torch", "numpy"}
         self.assertEqual(set(built["required_packages_version"]), needed)
 
+    @pytest.mark.full
     def test_weights_that_were_trained_and_lie_elsewhere(self):
         name, source, out = BUNDLES[0], self.root / "weights", self.root / "large"
         state = torch.load(self.root / name / "models" / "model.pt", weights_only=True)
