@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from PIL import Image
+from pydicom.uid import generate_uid
 
 from bundle.networks.attention.make import ATTENTION_NAMES
 from bundle.networks.exported import export_network
+from tests.synthetic_dicom import save_dicom
 from tests.workflows import run_workflow, workflow_of
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -146,8 +149,12 @@ def check(run: Run) -> None:
     run.train()
     only = {"sna": {"bootstrap_samples": 5}, "msa": {"boxes_path": run.data / "boxes.csv"}}.get(run.family, {})
     evaluated = run.use("evaluate", "evaluation", dataset_dir=run.data, **only)
-    inferred = run.use("inference", "inference", input=run.data, formats=["csv", "sr"])
-    assert len(list((run.root / "inference").rglob("*_sr.dcm"))) == len(inferred)
+    inferred = run.use("inference", "inference", input=run.data)
+    film = np.random.default_rng(0).integers(0, 4096, (60, 70)).astype(np.uint16)
+    save_dicom(run.root / "film.dcm", film, **{f"{name}InstanceUID": generate_uid() for name in UIDS})
+    run.use("inference", "film", input=run.root / "film.dcm", formats=["csv", "sr"])
+    (report,) = (run.root / "film").rglob("*_sr.dcm")
+    assert pydicom.dcmread(report).Modality == "SR"
     assert len(evaluated) == 4
     for name, values in evaluated.items():
         assert inferred[name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
@@ -165,6 +172,7 @@ def check(run: Run) -> None:
             assert inferred[name] == pytest.approx(values, rel=1e-3, abs=1e-4), name
 
 
+UIDS = ("SOP", "Study", "Series")
 RANDOM = {"backbone_weights": "random"}
 PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "made_abnormal_share": 0}
 ADFA = {
