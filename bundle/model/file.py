@@ -22,7 +22,8 @@ from bundle.files import atomic_path, file_sha256
 __all__ = ["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "rewrite_model", "write_model"]
 
 MODEL_FILE = "model.json"
-FORMAT = "attention-imaging model"
+FORMAT = "attention-imaging-bundle model"
+_FORMATS = (FORMAT, "attention-imaging model")  # the second of files from before
 FORMAT_VERSION = 1
 NOTICE = "Research use only. Not for diagnosis."
 FAMILIES = ("adfa", "sna", "msa")
@@ -196,6 +197,7 @@ def rewrite_model(
         folder,
         {
             **model.content,
+            "format": FORMAT,
             "bundle_version": __version__,
             "calibration": _bound(Path(calibration), folder),
             "training_set": json_value(training_set, "training_set"),
@@ -309,7 +311,7 @@ def _model_file(path: str | Path) -> Path:
 
 
 def _check_parts(content: Any) -> None:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in _FORMATS:
         raise ValueError(f"format must be '{FORMAT}'")
     version = content.get("format_version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import unittest
@@ -16,9 +17,12 @@ from bundle.anomaly import ADFA
 from bundle.classification import AttentionLite0
 from bundle.files import file_sha256
 from bundle.model import check_model, read_model, write_model
-from bundle.model.file import sealed
+from bundle.model.file import FORMAT, sealed
+from bundle.results.dicom.source import MANUFACTURER
+from bundle.results.run_record import WRITTEN_BY
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "model.schema.json").read_text())
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "model.schema.json").read_text())
 SETTINGS = {"resize": (32, 32), "top_fraction": 0.1, "classes": ["a", "b"]}
 
 
@@ -127,6 +131,15 @@ class TestModelFile(unittest.TestCase):
         (self.folder / "model.pt").unlink()
         with self.assertRaisesRegex(ValueError, "has no model.json"):
             read_model(self.folder)
+
+    def test_one_name_of_the_distribution_and_the_older_format_is_understood(self):
+        (name,) = re.findall('^name = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+        self.assertEqual([FORMAT.removesuffix(" model"), WRITTEN_BY, MANUFACTURER], [name] * 3)
+        path = self.folder / "model.json"
+        content = json.loads(path.read_text())
+        self.assertEqual(content["format"], FORMAT)
+        path.write_text(json.dumps(sealed(content | {"format": "attention-imaging model"})))
+        self.assertEqual(read_model(self.folder).family, content["family"])
 
     def test_an_edit_is_noticed(self):
         for change in (
