@@ -10,8 +10,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["CannotWriteError", "atomic_path", "file_sha256", "lies_in", "remove_partial_files", "writing"]
+__all__ = [
+    "CannotWriteError",
+    "atomic_path",
+    "file_sha256",
+    "file_state",
+    "lies_in",
+    "remove_partial_files",
+    "stream_sha256",
+    "writing",
+]
 
 _PREFIX = ".partial-"
 
@@ -93,8 +103,23 @@ def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
 
 def file_sha256(path: str | os.PathLike) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        return stream_sha256(file)
+
+
+def stream_sha256(file: BinaryIO) -> str:
+    """Return the SHA-256 of what an open file holds from where it stands to its end, in hexadecimal."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_state(status: os.stat_result) -> str:
+    """
+    Return a word that changes when a file does: its size and the time of its last change.
+
+    Args:
+        status: of the file, by its path or, so that nothing comes between, of the open file.
+    """
+    return f"{status.st_size} {status.st_mtime_ns}"

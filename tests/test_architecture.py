@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bundle"
 FAMILIES = {"anomaly", "classification", "detection", "localization"}
 # shared folders, from the ground up: each imports only those before it
-SHARED = ["rules", "lazy", "files", "reading", "lists", "preprocessing", "synthetic", "networks", "training", "results"]
-SHARED += ["command", "model", "service"]
+SHARED = ["rules", "lazy", "files", "errors", "reading", "lists", "preprocessing", "synthetic", "networks", "training"]
+SHARED += ["results", "command", "model", "service"]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -73,7 +73,8 @@ class TestArchitecture(unittest.TestCase):
             self.assertFalse(any(n.split(".")[0] == "scripts" for n in imports_of(path)), path.name)
 
     def test_what_must_start_fast_loads_neither_torch_nor_monai(self):
-        for module in ("bundle", "bundle.reading.dicom.header", "bundle.anomaly"):
+        light = ("bundle", "bundle.anomaly", "bundle.reading.dicom.header", "bundle.reading.formats")
+        for module in (*light, "bundle.service.listener"):
             code = f"import sys, {module}; sys.exit(bool({{'torch', 'monai'}} & set(sys.modules)))"
             self.assertEqual(subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode, 0, module)
 

@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import ignite.distributed as idist
@@ -23,13 +23,13 @@ from monai.utils import set_determinism
 
 from bundle.command.command_line import CommandLine
 from bundle.command.memory import keep_freed_memory
+from bundle.errors import cause_of, is_ours, raised_in, reason_of
 from bundle.files import remove_partial_files
 from bundle.training.processes.parallel import start_processes
 
 __all__ = ["command_line_of_this_run", "errors_as_one_line", "prepare_run", "run_to_end", "written_settings"]
 
 logger = logging.getLogger(__name__)
-_PACKAGE = str(Path(__file__).resolve().parents[1])
 _MONAI = Path(monai.__file__).parent
 # what reads and builds a configuration; "<string>" is the text of an expression
 _CONFIG_CODE = (str(_MONAI / "bundle"), str(_MONAI / "utils" / "module.py"), "<string>")
@@ -144,18 +144,8 @@ def run_to_end(trainer: Trainer) -> None:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an error that this package or the configuration raised as one line, and others with their traceback."""
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    # MONAI's look-up lists all that it knows; what asked it says which key is missing. What we make of another's error
-    # is said in our words
-    places = [(found, _raised_in(found.__traceback__)) for found in reversed(chain)]
-    places = [place for place in places if place[1].co_name != "look_up_option"]
-    own = [place for place in places if place[1].co_filename.startswith(_PACKAGE)]
-    cause, file = next((found, code.co_filename) for found, code in own + places)
-    # MONAI quotes a traceback where an optional package is missing
-    text, place = " ".join(str(cause).partition("Original traceback:")[0].split()), _place(trace)
-    ours, of_config = file.startswith(_PACKAGE), bool(place) and file.startswith(_CONFIG_CODE)
+    cause, text, place = cause_of(error), reason_of(error), _place(trace)
+    ours, of_config = is_ours(cause), bool(place) and raised_in(cause).filename.startswith(_CONFIG_CODE)
     if isinstance(cause, OSError) and (ours or cause.errno is not None):
         if cause.filename is not None and cause.strerror:
             text = f"'{cause.filename}': {cause.strerror}."
@@ -172,10 +162,6 @@ def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
-
-
-def _raised_in(trace: TracebackType | None) -> CodeType:
-    return ([_one_line.__code__] + [frame.f_code for frame in _frames(trace)])[-1]
 
 
 def _place(trace: TracebackType | None) -> str:

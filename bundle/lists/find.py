@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from bundle.files import lies_in
 from bundle.lists.file_kinds import OWN_RESULT, files_below, why_no_image
-from bundle.reading.dicom.header import open_dicom, pseudonym, run_secret
+from bundle.reading.dicom.opened import open_dicom
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
+from bundle.reading.formats import one_line_errors
+from bundle.reading.header import read_header
 from bundle.reading.limits import Limits
-from bundle.reading.reader import count_frames, file_format, one_line_errors
+from bundle.reading.pseudonym import run_secret
 
 __all__ = ["Refusal", "chosen_frames", "find_images"]
 
@@ -98,17 +100,16 @@ def find_images(
                 if reason:
                     raise SkippedFileError(reason)
                 _check_link(file, None if allow_outside is True else root)
-                kind = file_format(file)
-                count = count_frames(file, kind, limits)
-                patient = _patient(file, limits, secret) if kind == "dicom" else ""
+                header = read_header(file, limits, secret)
         except SkippedFileError as error:
             refusals.append(Refusal(file, "skipped", str(error)))
         except UnreadableImageError as error:
             refusals.append(Refusal(file, "failed", str(error)))
         else:
-            for frame in chosen_frames(count, frames):
-                suffix = (f"#frame={frame}", f"_f{frame:04d}") if count > 1 else ("", "")
-                items.append({"image": f"{file}{suffix[0]}", "key": f"{number:06d}{suffix[1]}", "patient": patient})
+            for frame in chosen_frames(header.num_frames, frames):
+                suffix = (f"#frame={frame}", f"_f{frame:04d}") if header.num_frames > 1 else ("", "")
+                key = f"{number:06d}{suffix[1]}"
+                items.append({"image": f"{file}{suffix[0]}", "key": key, "patient": header.subject})
     return items, refusals
 
 
@@ -177,7 +178,3 @@ def _referenced_files(directory: Path, limits: Limits) -> Iterator[Path]:
             file = root.joinpath(*(name if isinstance(name, MultiValue) else [name])).resolve()
             if file.is_relative_to(root) and file.is_file():
                 yield directory.parent / file.relative_to(root)
-
-
-def _patient(file: Path, limits: Limits, secret: str) -> str:
-    return pseudonym(str(open_dicom(file, limits, header_only=True).get("PatientID") or ""), secret)

@@ -26,7 +26,9 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
-from bundle.reading.reader import RadiologyReader, count_frames, file_format, one_line_errors, split_frame
+from bundle.reading.formats import file_format, one_line_errors, split_frame
+from bundle.reading.pictures import picture_frames
+from bundle.reading.reader import RadiologyReader
 
 __all__ = ["THRESHOLD", "NearCopy", "near_copies", "thumbnails"]
 
@@ -108,7 +110,7 @@ def thumbnails(file: str | Path) -> tuple[bytes, ...]:
     try:
         with one_line_errors(path):
             if file_format(path) == "picture":
-                count_frames(path, "picture", reader.limits)
+                picture_frames(path, reader.limits)
                 values = _small_picture(path, frame)
             else:
                 values = reader.get_data([str(file)])[0][0]

@@ -18,7 +18,7 @@ import numpy as np
 
 from bundle.files import atomic_path, file_sha256
 from bundle.lists.near_copies import NearCopy, near_copies
-from bundle.reading.reader import split_frame
+from bundle.reading.formats import split_frame
 
 __all__ = ["file_digest", "group_copies", "items_digest", "name_patients", "patients_of", "tell_copies", "write_copies"]
 

@@ -19,7 +19,7 @@ from typing import Any
 from bundle.files import atomic_path, lies_in
 from bundle.lists.csv_files import binary_label, read_rows
 from bundle.lists.file_kinds import pointer_reason
-from bundle.reading.reader import split_frame
+from bundle.reading.formats import split_frame
 
 __all__ = ["SPLITS", "Rows", "binary_cell", "check_images", "load_label_table", "read_table", "write_label_table"]
 

@@ -13,7 +13,7 @@ from monai.utils import CommonKeys, convert_to_tensor
 
 from bundle.localization.metrics import annotation_key, summarize_localization
 from bundle.preprocessing.box_frames import found_in_source
-from bundle.reading.reader import split_frame
+from bundle.reading.formats import split_frame
 from bundle.rules import class_names
 
 __all__ = ["LocalizationMetrics"]

@@ -23,6 +23,7 @@ from torch import nn
 
 import bundle
 from bundle.command.options import literal
+from bundle.errors import cause_of
 from bundle.lists.find import find_images
 from bundle.model.file import ModelFile, read_model
 from bundle.reading.datasets import ReadableDataLoader
@@ -73,7 +74,7 @@ class Model:
             self._parser.get_parsed_content("load_weights")
             self._parser.get_parsed_content("calibration")
         except RuntimeError as error:  # MONAI's, around ours
-            raise _innermost(error) from None
+            raise cause_of(error) from None
         self.network: nn.Module = self._parser.get_parsed_content("network")
 
     def predict(self, images: Any, batch_size: int | None = None) -> Any:
@@ -140,7 +141,7 @@ class Model:
     def evaluate(
         self,
         items: Sequence[dict[str, Any]],
-        collect: Callable[[dict[str, Any], np.ndarray | None], None],
+        collect: Callable[[dict[str, Any]], None],
         postprocessing: Any = None,
         inferer: Inferer | None = None,
         handlers: Sequence[Any] = (),
@@ -151,8 +152,7 @@ class Model:
 
         Args:
             items: with ``image``, a path or what the reader returns.
-            collect: is given each item with ``pred`` and what post-processing and handlers added, and the picture of
-                its file where it was kept.
+            collect: is given each item with ``pred`` and what post-processing and handlers added.
             postprocessing: of an item; ``None`` for none.
             inferer: ``None`` for the network's own output.
             handlers: of the evaluator.
@@ -166,8 +166,8 @@ class Model:
 
         def hand_out(engine: Engine) -> None:
             state: Any = engine.state
-            for batch, output, picture in zip(state.batch, state.output, loader.pictures, strict=True):
-                collect({**batch, **output}, picture)
+            for batch, output in zip(state.batch, state.output, strict=True):
+                collect({**batch, **output})
 
         evaluator = SupervisedEvaluator(
             device=self.setting("device"),
@@ -186,9 +186,8 @@ class Model:
     def _run(self, items: list[dict], batch_size: int | None) -> tuple[list[ImageResult], list[tuple[str, str]]]:
         results: list[ImageResult] = []
 
-        def collect(item: dict[str, Any], picture: np.ndarray | None) -> None:
+        def collect(item: dict[str, Any]) -> None:
             results.append(image_result(item))
-            results[-1].image = picture
 
         postprocessing, inferer = self.setting("postprocessing"), self.setting("inferer")
         handlers = self.setting("family_handlers")
@@ -244,12 +243,6 @@ def inference_parser(
             raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")
         parser[name] = literal(value) if isinstance(value, str | Path) else value
     return parser
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _of_many(path: Any) -> bool:

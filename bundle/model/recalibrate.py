@@ -28,7 +28,7 @@ from bundle.model.training_set import (
     describe_training_set,
     distance_of,
 )
-from bundle.reading.reader import split_frame
+from bundle.reading.formats import split_frame
 from bundle.rules import number_in
 
 __all__ = ["Recalibrated", "Recalibration", "recalibrate"]
@@ -208,7 +208,7 @@ def _seen(model: Model, items: Sequence[dict[str, Any]], part: Recalibration) ->
     """Run the network as inference does, and keep numbers alone."""
     seen = _Seen()
 
-    def collect(item: dict[str, Any], picture: Any) -> None:
+    def collect(item: dict[str, Any]) -> None:
         meta = item[CommonKeys.IMAGE].meta
         finite = bool(item["numbers"].isfinite().all())
         reason = blank_reason(meta) or ("" if finite else "what the network gives for it must be finite, it is not")

@@ -15,8 +15,8 @@ from torch import nn
 from bundle.model.feature_cells import feature_cells
 from bundle.model.typicality import cell_means, cross_fitted_distances, typical_distance
 from bundle.reading.dicom.pixels import CONTRADICTION
+from bundle.reading.formats import split_frame
 from bundle.reading.kinds import modality_family
-from bundle.reading.reader import split_frame
 
 __all__ = ["check_one_kind", "describe_training_set", "outside_reason"]
 

@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
-__all__ = ["KeepPictured", "picture_of"]
+__all__ = ["KeepPictured", "Picture", "picture_of"]
 
 
 def picture_of(image: Any) -> np.ndarray:
@@ -30,9 +30,40 @@ def picture_of(image: Any) -> np.ndarray:
     return np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
 
 
+class Picture(bytes):
+    """
+    A picture that goes through a batch as it is: MONAI collates arrays of one shape only, and leaves bytes alone.
+
+    Attributes:
+        shape: of the array.
+    """
+
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Picture:
+        """
+        Return an array as a picture.
+
+        Args:
+            array: 0..255, as :py:func:`picture_of` returns it.
+
+        Example:
+            >>> Picture.of(np.zeros((2, 3), np.uint8)).array().shape
+            (2, 3)
+        """
+        picture = cls(array.tobytes())
+        picture.shape = array.shape
+        return picture
+
+    def array(self) -> np.ndarray:
+        """Return the picture as an array of its own."""
+        return np.frombuffer(self, np.uint8).reshape(self.shape).copy()
+
+
 class KeepPictured(MapTransform):
     """
-    Put :py:func:`picture_of` an image beside it, as ``picture``.
+    Put :py:func:`picture_of` an image beside it, as ``picture``, a :py:class:`Picture`.
 
     Args:
         keys: the image.
@@ -48,5 +79,5 @@ class KeepPictured(MapTransform):
         """Return the dictionary with the picture."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d[self.picture_key] = picture_of(d[key])
+            d[self.picture_key] = Picture.of(picture_of(d[key]))
         return d

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.data.utils import list_data_collate
@@ -17,16 +16,11 @@ from monai.transforms import Randomizable
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-__all__ = ["InMemoryDataset", "ReadableDataLoader", "ReadableDataset", "failure_reason"]
+from bundle.errors import reason_of
+
+__all__ = ["InMemoryDataset", "ReadableDataLoader", "ReadableDataset"]
 
 logger = logging.getLogger(__name__)
-
-
-def failure_reason(error: BaseException) -> str:
-    """Return one line that says why a transform failed: the innermost cause, without MONAI's wrapping."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class _Failure(dict):
@@ -47,7 +41,7 @@ class _Tolerant(TorchDataset):
         try:
             return self.transform(dict(item))
         except Exception as error:  # whatever a broken file raises, the others go on
-            return _Failure(image=item["image"], reason=failure_reason(error))
+            return _Failure(image=item["image"], reason=reason_of(error))
 
 
 class InMemoryDataset(Dataset):
@@ -127,18 +121,14 @@ class ReadableDataLoader(DataLoader):
         **kwargs: of MONAI's ``DataLoader``.
 
     Attributes:
-        failures: ``(file, reason)`` of each item left out, of the last pass over the data.
-        seen: items of the last pass up to the present batch, those left out included.
-        pictures: of the present batch, see :py:class:`bundle.preprocessing.KeepPictured`; they differ in size, so the
-            batch itself has none.
+        total: items of a whole pass, those left out included.
+        failures: ``(file, reason)`` of each item left out in the last pass over the data, up to the present batch.
     """
 
     def __init__(self, dataset: Dataset, progress: bool = False, **kwargs: Any) -> None:
         super().__init__(_Tolerant(dataset.data, dataset.transform), collate_fn=list, **kwargs)
-        self.progress = progress
-        self.seen = 0
+        self.progress, self.total = progress, len(dataset.data)
         self.failures: list[tuple[str, str]] = []
-        self.pictures: list[np.ndarray | None] = []
 
     def __len__(self) -> int:
         """Raise ``TypeError``: the number of readable batches is not known in advance."""
@@ -146,16 +136,12 @@ class ReadableDataLoader(DataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Yield collated batches of readable items."""
-        self.failures, self.seen = [], 0
-        bar = tqdm(total=len(self.dataset), unit=" images", disable=not self.progress)  # type: ignore[arg-type]
+        self.failures = []
+        bar = tqdm(total=self.total, unit=" images", disable=not self.progress)
         for samples in super().__iter__():
-            self.seen += len(samples)
             bar.update(len(samples))
-            for item in samples:
-                if isinstance(item, _Failure):
-                    self.failures.append((item["image"], item["reason"]))
+            self.failures += [(item["image"], item["reason"]) for item in samples if isinstance(item, _Failure)]
             readable = [item for item in samples if not isinstance(item, _Failure)]
-            self.pictures = [item.pop("picture", None) for item in readable]
             if readable:
                 yield list_data_collate(readable)
         bar.close()

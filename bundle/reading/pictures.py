@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,24 +15,24 @@ from bundle.reading.limits import Limits
 __all__ = ["picture_frames", "read_picture", "scaled_to_unit"]
 
 
-def picture_frames(path: Path, limits: Limits) -> int:
+def picture_frames(file: Path | BinaryIO, limits: Limits) -> int:
     """
     Return how many pages a picture has, from its header.
 
     Args:
-        path: file to look at.
+        file: path or open file.
         limits: what fits.
 
     Raises:
         UnreadableImageError: When the first page is too large.
     """
-    with Image.open(path) as image:
+    with Image.open(file) as image:
         frames = getattr(image, "n_frames", 1)
         _check_size(image, limits)
     return frames
 
 
-def read_picture(path: Path, frame: int, limits: Limits) -> tuple[np.ndarray, dict]:
+def read_picture(file: Path | BinaryIO, frame: int, limits: Limits) -> tuple[np.ndarray, dict]:
     """
     Return display values 0..1 and what is known about them.
 
@@ -39,7 +40,7 @@ def read_picture(path: Path, frame: int, limits: Limits) -> tuple[np.ndarray, di
     other depths are scaled from their smallest to their largest value.
 
     Args:
-        path: file to read.
+        file: path or open file.
         frame: page, from 0.
         limits: what fits; pages differ in size.
 
@@ -49,7 +50,7 @@ def read_picture(path: Path, frame: int, limits: Limits) -> tuple[np.ndarray, di
     Raises:
         UnreadableImageError: When the page is too large.
     """
-    with Image.open(path) as image:
+    with Image.open(file) as image:
         image.seek(frame)
         _check_size(image, limits)
         # TIFF 6.0, PhotometricInterpretation: 0 is WhiteIsZero, which Pillow turns for up to 8 bits only

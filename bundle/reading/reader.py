@@ -4,10 +4,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,42 +14,22 @@ from monai.utils import SpaceKeys, ensure_tuple
 
 from bundle.reading.dicom.decoders import decode_frame
 from bundle.reading.dicom.geometry import pixel_spacing, scanned_region
-from bundle.reading.dicom.header import (
-    check_is_image,
-    check_size,
-    frame_count,
-    frame_header,
-    open_dicom,
-    open_pixels,
-    pseudonym,
-    run_secret,
-)
+from bundle.reading.dicom.header import frame_header
+from bundle.reading.dicom.opened import OpenedDicom
 from bundle.reading.dicom.pixels import GRAY, display_values
-from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.reading.errors import SkippedFileError, UnreadableImageError
+from bundle.reading.errors import UnreadableImageError
+from bundle.reading.formats import one_line_errors, split_frame
+from bundle.reading.header import header_of
 from bundle.reading.limits import Limits
-from bundle.reading.pictures import picture_frames, read_picture
-from bundle.reading.volumes import read_volume, volume_frames
+from bundle.reading.pictures import read_picture
+from bundle.reading.pseudonym import run_secret
+from bundle.reading.volumes import read_volume
 
-__all__ = ["RadiologyReader", "count_frames", "file_format", "one_line_errors", "planar_affine", "split_frame"]
+__all__ = ["RadiologyReader", "planar_affine"]
 
-FRAME_SUFFIX = re.compile(r"#frame=(\d+)$")
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Y of PS3.3 C.7.6.3.1.2
-# words and not-a-number, not None, so that batches collate: unknown is an empty word or not-a-number
-UNKNOWN = {
-    "display_note": "",
-    "spacing_source": "",
-    "magnification": 1.0,
-    "modality": "",
-    "view_position": "",
-    "laterality": "",
-    "photometric": "",
-    "sop_class_uid": "",
-    "sop_instance_uid": "",
-    "subject": "",
-    "presentation_intent": "",
-    "burned_in_annotation": "",
-}
+# words and numbers, not None, so that batches collate
+UNKNOWN = {"display_note": "", "spacing_source": "", "magnification": 1.0}
 
 
 class RadiologyReader(ImageReader):
@@ -121,17 +98,16 @@ class RadiologyReader(ImageReader):
         if len(img) != 1:
             raise ValueError(f"one file must be read at a time, got {len(img)}.")
         path, frame = split_frame(img[0])
-        with one_line_errors(path):
-            kind = file_format(path)
-            frames = count_frames(path, kind, self.limits)
-            if not 0 <= frame < frames:
-                raise UnreadableImageError(f"frame must be in [0, {frames - 1}], got {frame}.")
-            if kind == "dicom":
-                values, meta = self._dicom(path, frame)
-            elif kind == "picture":
-                values, meta = read_picture(path, frame, self.limits)
+        with one_line_errors(path), path.open("rb") as file:
+            header, dicom = header_of(file, self.limits, self.secret)
+            if not 0 <= frame < header.num_frames:
+                raise UnreadableImageError(f"frame must be in [0, {header.num_frames - 1}], got {frame}.")
+            if dicom is not None:
+                values, meta = self._dicom(dicom, frame)
+            elif header.format == "picture":
+                values, meta = read_picture(file, frame, self.limits)
             else:
-                values, meta = read_volume(path, kind, frame)
+                values, meta = read_volume(path, header.format, frame)
             if not np.isfinite(values).all():
                 raise UnreadableImageError("values must be finite, some are not.")
         values = _with_channels(values, self.channels)
@@ -139,9 +115,9 @@ class RadiologyReader(ImageReader):
         return values, {
             **UNKNOWN,
             "region": np.array([0, 0, *values.shape[1:]]),
+            **vars(header),
             **meta,
             "frame": frame,
-            "num_frames": frames,
             "spacing": spacing,
             "affine": planar_affine(spacing),
             "original_affine": planar_affine(spacing),
@@ -150,10 +126,9 @@ class RadiologyReader(ImageReader):
             "spatial_shape": np.array(values.shape[1:]),
         }
 
-    def _dicom(self, path: Path, frame: int) -> tuple[np.ndarray, dict]:
-        with open_pixels(path, self.limits) as (dataset, pixels):
-            stored, photometric, decoder = decode_frame(dataset, frame, pixels)
-        header = frame_header(dataset, frame)
+    def _dicom(self, opened: OpenedDicom, frame: int) -> tuple[np.ndarray, dict]:
+        stored, photometric, decoder = decode_frame(opened.dataset, frame, opened.pixels())
+        header = frame_header(opened.dataset, frame)
         spacing, source, magnification = pixel_spacing(header)
         values, note = display_values(header, stored, photometric, self.window, self.photometric)
         return values, {
@@ -162,84 +137,8 @@ class RadiologyReader(ImageReader):
             "spacing_source": source,
             "magnification": magnification,
             "region": scanned_region(header),
-            "modality": _code(header, "Modality"),
-            "view_position": _code(header, "ViewPosition"),
-            "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
-            "photometric": _code(header, "PhotometricInterpretation"),
-            "presentation_intent": _code(header, "PresentationIntentType"),
-            "burned_in_annotation": _code(header, "BurnedInAnnotation"),
             "decoder": decoder,
-            "sop_class_uid": str(header.get("SOPClassUID") or ""),
-            "sop_instance_uid": str(header.get("SOPInstanceUID") or ""),
-            "subject": pseudonym(str(header.get("PatientID") or ""), self.secret),
         }
-
-
-def count_frames(path: Path, kind: str, limits: Limits) -> int:
-    """
-    Return how many frames a file holds, from its header, after the checks that need no pixels.
-
-    Args:
-        path: file to look at.
-        kind: its format, as :py:func:`file_format` returns it.
-        limits: what fits.
-
-    Raises:
-        UnreadableImageError: When the header contradicts itself or a limit is exceeded.
-        SkippedFileError: When the file is no image.
-    """
-    if kind == "picture":
-        return picture_frames(path, limits)
-    if kind != "dicom":
-        return volume_frames(path, kind, limits)
-    header = open_dicom(path, limits, header_only=True)
-    check_is_image(header)
-    check_size(header, limits, path.stat().st_size)
-    return frame_count(header)
-
-
-def split_frame(name: str) -> tuple[Path, int]:
-    """
-    Return the file and the frame that a data list names.
-
-    Args:
-        name: a path, with ``#frame=N`` after it for frame N, counted from 0.
-
-    Example:
-        >>> split_frame("loop.dcm#frame=7")[1], split_frame("film.dcm")[1]
-        (7, 0)
-    """
-    match = FRAME_SUFFIX.search(name)
-    if match is None or Path(name).exists():
-        return Path(name), 0
-    return Path(name[: match.start()]), int(match.group(1))
-
-
-def file_format(path: Path) -> str:
-    """
-    Return ``"dicom"``, ``"nifti"``, ``"itk"`` or ``"picture"`` by a file's content, then its name.
-
-    Args:
-        path: file to look at.
-
-    Raises:
-        SkippedFileError: When the file is none of them.
-    """
-    with path.open("rb") as file:
-        head = file.read(132)
-    name = path.name.lower()
-    if head[128:] == b"DICM":
-        return "dicom"
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")):
-        return "picture"
-    if name.endswith((".nii", ".nii.gz")):
-        return "nifti"
-    if name.endswith(".mha") or head.startswith(b"NRRD"):
-        return "itk"
-    # a data set without preamble starts with group 0002 or 0008, in either byte order
-    if name.endswith(".dcm") or head[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
-        return "dicom"
-    raise SkippedFileError("this is no DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA or NRRD file.")
 
 
 def planar_affine(spacing: np.ndarray) -> np.ndarray:
@@ -260,30 +159,9 @@ def planar_affine(spacing: np.ndarray) -> np.ndarray:
     return affine
 
 
-@contextmanager
-def one_line_errors(path: Path) -> Iterator[None]:
-    """Name the file in every refusal, turn any other failure into one, and keep the file's text out of the logs."""
-    try:
-        with quiet_dicom():
-            yield
-    except (UnreadableImageError, SkippedFileError) as error:
-        raise type(error)(f"{path.name}: {error}") from None
-    except FileNotFoundError:
-        raise UnreadableImageError(f"{path.name}: the file must exist, it does not.") from None
-    except Exception as error:
-        kind = type(error).__name__
-        raise UnreadableImageError(f"{path.name}: the file must be whole, reading ended in {kind}.") from None
-
-
 def _with_channels(values: np.ndarray, channels: int | None) -> np.ndarray:
     if channels == 1 and len(values) == 3:
         values = np.tensordot(LUMINANCE, values, axes=1)[None]
     elif channels == 3 and len(values) == 1:
         values = values.repeat(3, axis=0)
     return np.ascontiguousarray(values, dtype=np.float32)
-
-
-def _code(header: Any, keyword: str) -> str:
-    """Return a code string (PS3.5 6.2), empty where the file holds other text, which could be anything."""
-    value = str(header.get(keyword) or "").strip()
-    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else ""

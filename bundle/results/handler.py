@@ -14,7 +14,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from bundle.preprocessing.box_frames import boxes_in_source
-from bundle.reading.reader import split_frame
+from bundle.reading.datasets import ReadableDataLoader
+from bundle.reading.formats import split_frame
+from bundle.reading.header import Header
 from bundle.results.pulse import Pulse
 from bundle.results.records import Box, ImageResult, pixels_seen
 
@@ -37,7 +39,8 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
     Args:
         item: ``image`` with its metadata, and what the family's post-processing added of ``heatmap`` (``(1, H, W)`` in
             the source's pixel grid), ``boxes`` (dictionaries of :py:class:`Box`'s arguments) and other fields of
-            :py:class:`ImageResult` by their names; ``key`` and ``label`` where the data list has them.
+            :py:class:`ImageResult` by their names; ``key`` and ``label`` where the data list has them;
+            ``picture`` where it was kept, which overlays are drawn on.
     """
     meta = item["image"].meta
     source, _ = split_frame(str(meta["filename_or_obj"]))
@@ -69,6 +72,8 @@ def image_result(item: Mapping[str, Any]) -> ImageResult:
         not_assessed=item.get("not_assessed") or None,
         operating_points=dict(item.get("operating_points", {})),
         seen=seen,
+        image=None if (picture := item.get("picture")) is None else picture.array(),
+        header=Header.from_metadata(meta),
     )
 
 
@@ -112,8 +117,8 @@ class ResultsHandler:
 
     Args:
         writer: a :py:class:`bundle.results.ResultsWriter`.
-        loader: a :py:class:`bundle.reading.ReadableDataLoader`, whose ``failures`` are reported and whose ``pictures``
-            overlays are drawn on; ``None`` for another one.
+        loader: of the evaluator, whose ``failures`` are reported; ``None`` for one that leaves nothing out, of which
+            no progress is kept.
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.lists.find_images`.
         summarize: takes the results (without arrays), returns metrics by name; ``None`` for no metrics.
         charts: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
@@ -126,7 +131,7 @@ class ResultsHandler:
     def __init__(
         self,
         writer: Any,
-        loader: Any = None,
+        loader: ReadableDataLoader | None = None,
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
         charts: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
@@ -154,9 +159,8 @@ class ResultsHandler:
         self.results.clear()
         self._noted, self._written = 0, None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
-        self._done = before = self.writer.progress.done
-        data = getattr(self.loader, "dataset", None)
-        total = before + len(data) if data is not None and hasattr(data, "__len__") else None
+        self._done = self._before = before = self.writer.progress.done
+        total = None if self.loader is None else before + self.loader.total
         self._pulse = Pulse(lambda: self._done, total, every=self.log_seconds)
         self._pulse.start()
 
@@ -170,18 +174,16 @@ class ResultsHandler:
         """Have the results of one batch written, and the batch marked as done."""
         assert self._thread is not None
         results = [image_result({**batch, **output}) for batch, output in _items(engine)]
-        for result, picture in zip(results, getattr(self.loader, "pictures", []), strict=False):
-            result.image = picture
-        seen, failures = (None, []) if self.loader is None else (self.loader.seen, self._new_failures())
+        failures = self._new_failures()
         self._wait()
-        self._written = self._thread.submit(self._write, results, failures, seen)
+        self._written = self._thread.submit(self._write, results, failures)
 
     def _wait(self) -> None:
         """Wait for the batch before, and raise what ended its writing."""
         if self._written is not None:
             self._written.result()
 
-    def _write(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]], seen: int | None) -> None:
+    def _write(self, results: Sequence[ImageResult], failures: Sequence[tuple[str, str]]) -> None:
         for result in results:
             written = self.writer.add(result)
             result.image, result.heatmap, result.extra_maps = None, None, {}
@@ -189,12 +191,12 @@ class ResultsHandler:
                 self.results.append(result)
         self._note(failures)
         self._done += len(results) + len(failures)
-        if seen is not None:
-            self.writer.progress.commit(seen)
+        if self.loader is not None:
+            self.writer.progress.commit(self._done - self._before)
 
     def _new_failures(self) -> list[tuple[str, str]]:
         """Return the loader's failures since the last call."""
-        new = getattr(self.loader, "failures", [])[self._noted :]
+        new = [] if self.loader is None else self.loader.failures[self._noted :]
         self._noted += len(new)
         return new
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bundle import __version__
+from bundle.reading.header import Header
 
 __all__ = [
     "NOTICE",
@@ -109,6 +110,7 @@ class ImageResult:
             without one, which is called neither present nor absent.
         seen: x, y, width, height of the part of the source frame that the network looked at, in pixels like those of
             :py:class:`Box`; ``None`` for all of it.
+        header: what the reader learned of the file; ``None`` for an image that comes from nowhere else.
 
     Example:
         >>> ImageResult("a", Path("a.dcm"), abnormal=False, not_assessed="all pixels are 0").verdict
@@ -138,6 +140,7 @@ class ImageResult:
     not_assessed: str | None = None
     operating_points: dict[str, float | None] = field(default_factory=dict)
     seen: tuple[float, float, float, float] | None = None
+    header: Header | None = None
 
     def __post_init__(self) -> None:
         if self.not_assessed is not None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bundle.errors import kind_and_place
 from bundle.files import CannotWriteError
-from bundle.reading.reader import file_format
+from bundle.reading.formats import file_format
 from bundle.results.names import plain_text, relative_source, safe_name
 from bundle.results.nifti import write_nifti
 from bundle.results.overlays import check_heat_range, write_overlay
@@ -254,7 +255,7 @@ class ResultsWriter:
                 write = partial(write_nifti, heatmap=heat, spacing=result.spacing)
                 jobs.append((f"nifti_{title}".strip("_"), f"heatmaps/{stem}.nii.gz", write))
         if wanted := set(self.formats) & set(_DICOM):
-            if self._is_dicom(result.source):
+            if _is_dicom(result):
                 jobs += self._dicom_jobs(result, name, wanted)
             else:
                 self.progress.counts["not_dicom"] = self.progress.counts.get("not_dicom", 0) + 1
@@ -268,9 +269,12 @@ class ResultsWriter:
         from bundle.results.dicom.sr import write_sr
 
         found: list = []
-        if not self._guarded(
-            "dicom", result, lambda: found.append(load_source(result.source, result.frame, self.algorithm, self.run))
-        ):
+        state = None if result.header is None else result.header.file_state
+
+        def load() -> None:
+            found.append(load_source(result.source, result.frame, self.algorithm, self.run, state))
+
+        if not self._guarded("dicom", result, load):
             return []
         source = found[0]
         writers: dict[str, Callable[[Path], None]] = {}
@@ -295,21 +299,24 @@ class ResultsWriter:
         except NotWrittenError as error:
             self.fail(result.source, f"{kind}: {error}")
         except Exception as error:  # another library's message may quote the source's text, so only its kind is given
-            self.fail(result.source, f"{kind}: writing ended in {type(error).__name__} ({_place(error)}).")
+            self.fail(result.source, f"{kind}: writing ended in {kind_and_place(error)}.")
         else:
             return True
         return False
-
-    def _is_dicom(self, source: Path) -> bool:
-        try:
-            return file_format(Path(source)) == "dicom"
-        except (OSError, ValueError):
-            return False
 
     def _remarks(self) -> list[str]:
         if not (count := self.progress.counts.get("not_dicom", 0)):
             return []
         return [f"{count} images do not come from DICOM files and have no DICOM results."]
+
+
+def _is_dicom(result: ImageResult) -> bool:
+    if result.header is not None:
+        return result.header.format == "dicom"
+    try:
+        return file_format(Path(result.source)) == "dicom"
+    except (OSError, ValueError):
+        return False
 
 
 def _count(number: int, thing: str) -> str:
@@ -334,10 +341,3 @@ def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tupl
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -16,8 +16,9 @@ from typing import Any
 
 from bundle.files import atomic_path
 from bundle.lists.table import write_label_table
-from bundle.reading.dicom.header import open_dicom, pseudonym
+from bundle.reading.dicom.opened import open_dicom
 from bundle.reading.limits import Limits
+from bundle.reading.pseudonym import pseudonym
 
 __all__ = ["ABNORMAL", "Feedback", "finding_names", "predicted_boxes", "predicted_findings"]
 

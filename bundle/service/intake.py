@@ -11,11 +11,11 @@ import re
 import shutil
 from pathlib import Path
 
-from bundle.reading.dicom.header import open_dicom
+from bundle.reading.dicom.opened import open_dicom
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
+from bundle.reading.formats import one_line_errors
 from bundle.reading.limits import Limits
-from bundle.reading.reader import one_line_errors
-from bundle.results.dicom.source import MANUFACTURER, NOT_FOR_DIAGNOSIS
+from bundle.results.dicom.own import is_own_result
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
 
@@ -89,9 +89,7 @@ class Intake:
             with one_line_errors(path):
                 header = open_dicom(path, Limits(), header_only=True)
                 words = {name: str(header.get(name) or "") for name in ("SOPClassUID", "Modality")}
-                own = header.get("Manufacturer") == MANUFACTURER and NOT_FOR_DIAGNOSIS in str(
-                    header.get("SeriesDescription")
-                )
+                own = is_own_result(header)
                 uids = {name: str(header.get(name) or "") for name in _REQUIRED}
         except (UnreadableImageError, SkippedFileError):
             raise RefusedError("the object must be a DICOM data set, its header cannot be read.") from None

@@ -15,11 +15,11 @@ import pydicom
 from monai.bundle import ConfigParser
 
 from bundle.command.workflow import BundleWorkflow
+from bundle.errors import cause_of, is_ours, kind_and_place, reason_of
 from bundle.service.settings import ServedModel
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
 FORMATS = ["csv", "json", "overlay", "report", "sr", "seg", "sc"]
 
 
@@ -128,12 +128,7 @@ class WarmWorkflow:
 
 def _reason(error: BaseException) -> str:
     """Return our own message; another library's may quote a file's text, so only its kind and place are told."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = trace.tb_frame.f_code.co_filename if trace is not None else ""
-    if isinstance(error, (ValueError, OSError)) and place.startswith(_PACKAGE):
-        return " ".join(str(error).split())[:300]
-    return f"the run ended in {type(error).__name__} ({Path(place).name}:{trace.tb_lineno if trace else 0})."
+    cause = cause_of(error)
+    if isinstance(cause, (ValueError, OSError)) and is_ours(cause):
+        return reason_of(cause)[:300]
+    return f"the run ended in {kind_and_place(cause)}."

@@ -15,6 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from bundle.errors import reason_of
 from bundle.files import atomic_path
 from bundle.reading.datasets import InMemoryDataset
 
@@ -136,9 +137,9 @@ class TrainingCheckpoint:
                 target.load_state_dict(state[name])
             self._scale = state.get("scaler", {})
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"cannot resume from '{self.checkpoint_path.name}': {reason} Was it written with other settings?"
+                f"cannot resume from '{self.checkpoint_path.name}': {reason_of(error)[:300]} "
+                "Was it written with other settings?"
             ) from None
         self.best_metric, self.best_epoch = state["best_metric"], state["best_epoch"]
         logger.info("resumed from '%s' after epoch %d", self.checkpoint_path.name, state["trainer"]["epoch"])

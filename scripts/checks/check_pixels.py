@@ -38,7 +38,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
-from bundle.reading.reader import RadiologyReader, file_format
+from bundle.reading.formats import file_format
+from bundle.reading.reader import RadiologyReader
 
 BEGIN, END = "<!-- check: begin -->", "<!-- check: end -->"
 WINDOWS: dict[str | None, str] = {"first": "window", None: "full range"}

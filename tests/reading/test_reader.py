@@ -19,8 +19,9 @@ from pydicom.data import get_testdata_file
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
+from bundle.reading.formats import file_format, split_frame
 from bundle.reading.limits import Limits
-from bundle.reading.reader import RadiologyReader, file_format, planar_affine, split_frame
+from bundle.reading.reader import RadiologyReader, planar_affine
 from tests.synthetic_dicom import save_dicom
 
 TEXT = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from ignite.engine import Engine
-from monai.data import MetaTensor
+from monai.data import Dataset, MetaTensor
 from monai.transforms import CenterSpatialCropd, Compose, Flipd, Invertd, LoadImaged, SpatialCropd
 from PIL import Image
 
 from bundle.anomaly import AnomalyVerdictd, CalibrationWriter
 from bundle.preprocessing import ResizeAndPadd
+from bundle.preprocessing.picture import Picture
+from bundle.reading import ReadableDataLoader
 from bundle.reading.reader import RadiologyReader
 from bundle.results import ResultsHandler, ResultsWriter
 from bundle.results.handler import image_result
@@ -45,6 +47,13 @@ class _Writer:
 
     def close(self, metrics, charts):
         self.metrics = metrics
+
+
+def _loader(*failures: tuple[str, str], total: int = 6) -> ReadableDataLoader:
+    """Return a loader of so many items that has left some out."""
+    loader = ReadableDataLoader(Dataset([{"image": "a.png"}] * total))
+    loader.failures += failures
+    return loader
 
 
 def _evaluate(handler, batches: list[list[dict]]) -> Engine:
@@ -171,7 +180,7 @@ class TestResultsHandler(unittest.TestCase):
     def test_says_how_far_it_is(self):
         writer, begun = _Writer(), threading.Event()
 
-        loader = SimpleNamespace(failures=[], seen=0, dataset=range(8))
+        loader = _loader(total=8)
         with self.assertLogs("bundle.results.pulse", "INFO") as log:
             handler = ResultsHandler(writer, loader, log_seconds=0.05)
 
@@ -209,7 +218,7 @@ class TestResultsHandler(unittest.TestCase):
 
     def test_hands_over_results_failures_and_metrics(self):
         writer = _Writer()
-        loader = SimpleNamespace(failures=[("/data/cut.png#frame=3", "is cut off")], seen=4)
+        loader = _loader(("/data/cut.png#frame=3", "is cut off"))
         refusals = [SimpleNamespace(source=Path("/data/notes.txt"), reason="is no image")]
         handler = ResultsHandler(
             writer, loader=loader, refusals=refusals, summarize=lambda results: {"images": len(results)}
@@ -218,15 +227,16 @@ class TestResultsHandler(unittest.TestCase):
         self.assertEqual([(key, score) for key, score, *_ in writer.added], [("a", 1), ("b", 2), ("c", 3)])
         self.assertEqual(writer.added[0][2], (4, 4))
         self.assertEqual(writer.failures, [("cut.png", "frame 3: is cut off"), ("notes.txt", "is no image")])
+        self.assertEqual(writer.commits, [3, 4])  # two images and the one that was left out, then the third
         self.assertEqual(writer.metrics, {"images": 3})
         self.assertTrue(all(result.heatmap is None for result in handler.results))  # memory stays flat
 
-    def test_pictures_come_from_the_loader(self):
-        writer, pictures = _Writer(), [np.zeros((4, 5), np.uint8), None]
-        loader = SimpleNamespace(failures=[], seen=2, pictures=pictures)
-        _evaluate(ResultsHandler(writer, loader), [[_item("a.png"), _item("b.png")]])
-        self.assertIs(writer.added[0][3], pictures[0])
+    def test_pictures_come_with_their_items(self):
+        writer, picture = _Writer(), np.arange(20, dtype=np.uint8).reshape(4, 5)
+        _evaluate(ResultsHandler(writer), [[_item("a.png", picture=Picture.of(picture)), _item("b.png")]])
+        np.testing.assert_array_equal(writer.added[0][3], picture)
         self.assertIsNone(writer.added[1][3])
+        self.assertEqual(writer.commits, [])  # without a loader nobody knows what was left out
 
     def test_batches_are_written_in_order_beside_the_next_and_errors_end_the_run(self):
         second_begun = threading.Event()
@@ -238,14 +248,13 @@ class TestResultsHandler(unittest.TestCase):
                     raise OSError("the disk is full")
                 super().add(result)
 
-        writer, loader = Slow(), SimpleNamespace(failures=[], seen=1)
+        writer, loader = Slow(), _loader()
         names, computed = "abcdef", []
 
         def step(engine, name):
             computed.append((name, len(writer.added)))
             if name == "b":
                 second_begun.set()
-            loader.seen = len(computed)
             engine.state.batch = [_item(f"{name}.png")]
             return engine.state.batch
 
@@ -261,7 +270,7 @@ class TestResultsHandler(unittest.TestCase):
         self.assertLessEqual(len(computed), 5)
 
     def test_nothing_readable_is_an_error_after_the_files_are_written(self):
-        writer, loader = _Writer(), SimpleNamespace(failures=[("a", "is empty"), ("b", "is cut off")])
+        writer, loader = _Writer(), _loader(("a", "is empty"), ("b", "is cut off"))
         with self.assertRaisesRegex(ValueError, "none of 2 images has a result, first: is empty"):
             ResultsHandler(writer, loader=loader).finish(Engine(lambda *_: None))
         self.assertEqual((len(writer.failures), writer.metrics), (2, None))

@@ -13,7 +13,7 @@ from typing import Any
 from bundle.lists.known_sets.layouts import Collection, Item, folder_items
 from bundle.lists.patients import file_digest, group_copies, patients_of, tell_copies, write_copies
 from bundle.lists.splits import patient_splits
-from bundle.reading.reader import split_frame
+from bundle.reading.formats import split_frame
 
 __all__ = ["class_folders_of", "collection_rows", "folder_classes", "image_folder_table"]
 

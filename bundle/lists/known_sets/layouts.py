@@ -17,7 +17,7 @@ from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14
 from bundle.lists.known_sets.covidx import covidx_folder
 from bundle.lists.known_sets.vindr import vindr_folder, vindr_lists
 from bundle.reading.errors import SkippedFileError
-from bundle.reading.reader import file_format
+from bundle.reading.formats import file_format
 
 __all__ = ["LAYOUTS", "Collection", "Item", "check_all_normal", "find_layout", "folder_items", "not_normal_folders"]
 

@@ -16,8 +16,9 @@ from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options, get_expected_length
 
 from bundle.reading.dicom.codestreams import codestream_size, ends_of_jpegls
-from bundle.reading.dicom.header import Pixels, code_word, number
+from bundle.reading.dicom.header import code_word, number
 from bundle.reading.dicom.isolated import decode_isolated
+from bundle.reading.dicom.opened import Pixels
 from bundle.reading.errors import UnreadableImageError
 
 __all__ = ["decode_frame"]

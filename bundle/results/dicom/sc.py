@@ -10,7 +10,9 @@ import numpy as np
 from highdicom.sc import SCImage
 
 from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.results.dicom.source import MANUFACTURER, DicomSource, save_dicom_result
+from bundle.results.dicom.own import MANUFACTURER
+from bundle.results.dicom.save import save_dicom_result
+from bundle.results.dicom.source import DicomSource
 from bundle.results.overlays import draw_words, overlay_picture
 from bundle.results.records import NOTICE, ImageResult, NotWrittenError, remarks
 

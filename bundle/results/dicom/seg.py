@@ -11,7 +11,8 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 
 from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.results.dicom.source import DicomSource, save_dicom_result
+from bundle.results.dicom.save import save_dicom_result
+from bundle.results.dicom.source import DicomSource
 from bundle.results.overlays import check_heat_range
 from bundle.results.records import ImageResult, NotWrittenError, remarks
 

@@ -32,13 +32,10 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 
 from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.results.dicom.source import (
-    MANUFACTURER,
-    DicomSource,
-    finding_code,
-    private_code,
-    save_dicom_result,
-)
+from bundle.results.dicom.codes import finding_code, private_code
+from bundle.results.dicom.own import MANUFACTURER
+from bundle.results.dicom.save import save_dicom_result
+from bundle.results.dicom.source import DicomSource
 from bundle.results.records import Box, ImageResult, remarks
 
 __all__ = ["read_boxes_from_sr", "write_sr"]

@@ -28,9 +28,11 @@ from pydicom.uid import (
 )
 
 from bundle.lists.find import find_images
-from bundle.reading.dicom.header import check_is_image, frame_count, number, open_dicom, pseudonym
+from bundle.reading.dicom.header import check_is_image, frame_count, number
+from bundle.reading.dicom.opened import open_dicom
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
 from bundle.reading.limits import Limits
+from bundle.reading.pseudonym import pseudonym
 from bundle.reading.reader import RadiologyReader
 from tests.synthetic_dicom import save_dicom
 

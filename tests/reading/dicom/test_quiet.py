@@ -11,7 +11,7 @@ from threading import Barrier, Thread
 from pydicom.config import settings
 
 from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.reading.reader import one_line_errors
+from bundle.reading.formats import one_line_errors
 
 
 def state() -> tuple:

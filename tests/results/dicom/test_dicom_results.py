@@ -22,9 +22,10 @@ from bundle.preprocessing.geometry import CropToRegion, CropUniformBorder, Resiz
 from bundle.reading.dicom.quiet import quiet_dicom
 from bundle.reading.reader import RadiologyReader
 from bundle.results import FORMATS, NOTICE, Algorithm, Box, ImageResult, NotWrittenError, Progress, ResultsWriter
+from bundle.results.dicom.codes import finding_code
 from bundle.results.dicom.sc import write_sc
 from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
-from bundle.results.dicom.source import finding_code, load_source
+from bundle.results.dicom.source import load_source
 from bundle.results.dicom.sr import read_boxes_from_sr, write_sr
 from bundle.results.run_record import RunIdentity
 from tests.synthetic_dicom import save_dicom
