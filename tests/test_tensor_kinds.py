@@ -33,7 +33,7 @@ from bundle.anomaly import (
 )
 from bundle.anomaly.adfa import PatchDescriptor
 from bundle.anomaly.center_bank_updater import mean_embedding
-from bundle.anomaly.descriptor_whitening import patch_statistics
+from bundle.anomaly.normals import Normals
 from bundle.anomaly.padim import PaDiM
 from bundle.anomaly.patch_memory import PatchMemory
 from bundle.anomaly.patch_statistics import PatchStatistics
@@ -282,8 +282,8 @@ def networks() -> Iterator[Case]:
         *((("ADFA",), lambda scale=scale: adfa(epsilon=0.02, scale=scale, map_stride=4)) for scale in COST_SCALES),
         (("ADFA", "keep_features"), cached_map),
         (("ADFA",), lambda: adfa(backbone="resnet18", epsilon=0.1)),
-        (("PaDiM",), lambda: fitted(PaDiM(SIZE, backbone_weights=None, map_stride=8))),
-        (("PatchMemory",), lambda: fitted(PatchMemory(9, SIZE, backbone_weights=None))),
+        (("PaDiM",), lambda: fitted(PaDiM(SIZE, backbone_weights=None))),
+        (("PatchMemory",), lambda: fitted(PatchMemory(SIZE, memory_size=9, backbone_weights=None))),
         *(
             (("AttentionLite0",), lambda a=a: AttentionLite0(2, SIZE, a, pretrained=None))
             for a in ("sna", "ppcr", "aa")
@@ -295,7 +295,10 @@ def networks() -> Iterator[Case]:
         (("make_msa", "ResNetMSA"), lambda: ResNetMSA(2, "resnet18", weights=None, upsample="deconv")),
         (("make_msa",), lambda: make_msa(2, weights=None, aggregate=False)),
         (("mean_embedding",), lambda: from_batches(mean_embedding)),
-        (("patch_statistics",), lambda: from_batches(lambda *x: patch_statistics(*x)[0].covariance())),
+        (
+            ("Normals",),
+            lambda: from_batches(lambda net, batches: Normals(batches).moments(net.stacked_features).covariance()),
+        ),
         (("AttentionMiningInferer",), mining),
         *((("ClassExplainer",), lambda m=m: explainer(m)) for m in ("cam", "grad_cam", "grad_cam_plus_plus")),
     ):

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from bundle.anomaly.center_bank import CenterBank
+from bundle.anomaly.center_bank_updater import mean_embedding
 from bundle.anomaly.channel_attention import AdaptiveChannelAttention
+from bundle.anomaly.normals import Normals
 from bundle.anomaly.resizing import resized_map
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.anomaly.whitening import whitening_matrix
@@ -246,6 +248,20 @@ class ADFA(nn.Module):
             ([8, 8], 44, 0.1)
         """
         return cls(**{**PAPER_SETTING, **settings})
+
+    def fit(self, normals: Normals, shrinkage: float = 0.1, within_positions: bool = True, **settings: Any) -> None:
+        """
+        Estimate the whitening and then the centers, and leave what was learned as it is.
+
+        Args:
+            normals: normal images, normalized as the backbone was trained.
+            shrinkage: see :py:func:`bundle.anomaly.whitening.whitening_matrix`.
+            within_positions: see :py:meth:`bundle.anomaly.patch_statistics.PatchStatistics.covariance`.
+            **settings: of other methods' fits.
+        """
+        found = normals.moments(self.stacked_features)
+        self.descriptor.whiten(found.mean(), found.covariance(within_positions), shrinkage)
+        self.center_bank.set_centers(mean_embedding(self, normals, reduce=False))
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""

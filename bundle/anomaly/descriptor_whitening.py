@@ -7,35 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
-from monai.utils import CommonKeys
 
+from bundle.anomaly.normals import Normals
 from bundle.anomaly.patch_statistics import PatchStatistics
 from bundle.training.processes.reduction import same_everywhere, summed
 
-__all__ = ["DescriptorWhitening", "patch_statistics"]
-
-
-@torch.no_grad()
-def patch_statistics(network: Any, data_loader: Iterable) -> dict[int, PatchStatistics]:
-    """
-    Return the moments of the normal features of each fold.
-
-    Args:
-        network: un-wrapped module with ``stacked_features(images) -> (B, D, h, w)``.
-        data_loader: batches are dictionaries with an ``image``, ``(B, C, H, W)``, and perhaps a ``fold``, ``(B,)``;
-            images without one are in fold 0.
-    """
-    device = next(network.parameters()).device
-    folds: dict[int, PatchStatistics] = {}
-    for batch in data_loader:
-        features = network.stacked_features(batch[CommonKeys.IMAGE].to(device))
-        number = torch.as_tensor(batch.get("fold", torch.zeros(len(features)))).to(device)
-        for fold in map(int, number.unique()):
-            found = PatchStatistics.of(features[number == fold])
-            folds[fold] = folds[fold] + found if fold in folds else found
-    return folds
+__all__ = ["DescriptorWhitening"]
 
 
 class DescriptorWhitening:
@@ -69,7 +47,8 @@ class DescriptorWhitening:
         """Whiten, unless a checkpoint brought a descriptor."""
         if engine.state.epoch > 0:
             return
-        (found,) = patch_statistics(self.network, self.data_loader).values()
+        device = next(self.network.parameters()).device
+        found = Normals(self.data_loader, device).moments(self.network.stacked_features)
         total, products, count = summed(found.total, found.products, found.count)
         found = PatchStatistics(int(count), total, products)
         self.network.descriptor.start_whitened(found.mean(), found.covariance(self.within_positions), self.shrinkage)

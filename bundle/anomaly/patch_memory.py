@@ -1,49 +1,63 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A memory of normal patches, a baseline for ADFA: distance to the nearest of them."""
+"""A memory of normal patches: the distance to the nearest of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.anomaly.topk.distance import soft_topk_distance
+from bundle.networks.arguments import keeps_arguments
 from bundle.networks.backbone import FeatureBackbone
 
 __all__ = ["PatchMemory"]
 
 
+@keeps_arguments
 class PatchMemory(nn.Module):
     """
-    Euclidean distance of every patch to the nearest stored normal patch (after Roth et al., PatchCore, 2022,
-    https://arxiv.org/abs/2106.08265), with a random part of the patches instead of the greedy coreset.
+    Euclidean distance of every patch to the nearest stored normal patch (after PatchCore: Roth et al., "Towards total
+    recall in industrial anomaly detection", 2022, https://arxiv.org/abs/2106.08265).
+
+    The stored patches are a random part of all, where the paper takes a greedy coreset.
 
     Args:
-        num_patches: patches to store.
         image_size: rows and columns of the images, multiples of 16.
         backbone: name of a backbone, see :py:class:`bundle.networks.backbone.FeatureBackbone`.
         backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start.
-        map_stride: pixels of the image per position of the map, 4, 8 or 16.
-        pool_size: side of the average over neighbors; 1 leaves it out.
+        backbone_precision: of the backbone's convolutions, see there.
+        map_stride: pixels of the image per position of the map, 4, 8 (the paper) or 16.
+        memory_size: patches to store, from 1. Where there are fewer, they are stored more than once.
+        pool_size: side of the average over neighbors, 3 as in the paper; 1 leaves it out.
+
+    Raises:
+        ValueError: When ``memory_size`` is below 1.
     """
+
+    feature_layer = "backbone"
 
     def __init__(
         self,
-        num_patches: int,
         image_size: Sequence[int] = (224, 224),
         backbone: str = "efficientnet_lite0",
         backbone_weights: str | None = "default",
+        backbone_precision: str = "float32",
         map_stride: int = 8,
+        memory_size: int = 5000,
         pool_size: int = 3,
     ) -> None:
         super().__init__()
-        self.backbone = FeatureBackbone(backbone, backbone_weights)
+        if memory_size < 1:
+            raise ValueError(f"memory_size must be at least 1, got {memory_size}.")
+        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
         self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.pool_size = pool_size
-        self.register_buffer("patches", torch.zeros(num_patches, sum(self.backbone.channels)))
+        self.register_buffer("patches", torch.zeros(memory_size, sum(self.backbone.channels)))
         self.patches: torch.Tensor
 
     def features(self, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -51,29 +65,34 @@ class PatchMemory(nn.Module):
         return stacked_maps(maps, self.map_size, self.pool_size).flatten(2).transpose(1, 2)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[torch.Tensor], seed: int = 0) -> None:
+    def fit(self, normals: Iterable[torch.Tensor], seed: int = 0, **settings: Any) -> None:
         """
         Store a random part of the normal patches, drawn without replacement.
 
         Args:
-            batches: normal images ``(B, 3, H, W)``, normalized as the backbone was trained.
+            normals: images ``(B, 3, H, W)``, normalized as the backbone was trained; at least one image.
             seed: of the draw.
+            **settings: of other methods' fits.
 
         Raises:
-            ValueError: When the images have fewer patches than ``num_patches``.
+            ValueError: When there is no image.
         """
-        self.fit_features((self.backbone(images.to(self.patches.device)) for images in batches), seed)
+        self.fit_features((self.backbone(images.to(self.patches.device)) for images in normals), seed)
 
     @torch.no_grad()
     def fit_features(self, batches: Iterable[list[torch.Tensor]], seed: int = 0) -> None:
         """As :py:meth:`fit`, from batches of the backbone's maps."""
-        patches = torch.cat([self.features(maps).flatten(0, 1) for maps in batches])
-        if len(patches) < len(self.patches):
-            raise ValueError(
-                f"num_patches must be at most {len(patches)}, the images' patches, got {len(self.patches)}."
-            )
-        order = torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))
-        self.patches.copy_(patches[order[: len(self.patches)].to(patches.device)])
+        generator = torch.Generator().manual_seed(seed)
+        size, kept, numbers = len(self.patches), self.patches[:0], torch.zeros(0, dtype=torch.float64)
+        for maps in batches:  # every patch draws a number, and those with the smallest stay
+            new = self.features(maps).flatten(0, 1)
+            drawn = torch.rand(len(new), generator=generator, dtype=torch.float64)
+            numbers, smallest = torch.cat([numbers, drawn]).sort()
+            numbers, smallest = numbers[:size], smallest[:size].to(new.device)
+            kept = torch.cat([kept, new])[smallest]
+        if not len(kept):
+            raise ValueError("PatchMemory needs at least 1 normal image, got none.")
+        self.patches.copy_(kept[torch.arange(size, device=kept.device) % len(kept)])
 
     def distances(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return the map of distances ``(B, 1, h, w)`` of the backbone's maps."""

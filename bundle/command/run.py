@@ -128,13 +128,15 @@ def _read_command_line(words: tuple[str, ...]) -> CommandLine:
     return CommandLine(words)
 
 
-def run_to_end(trainer: Trainer) -> None:
+def run_to_end(trainer: Trainer | None) -> None:
     """
     Run a trainer unless its last epoch is done, where Ignite would start again from the first.
 
     Args:
-        trainer: MONAI trainer, perhaps restored from a checkpoint.
+        trainer: MONAI trainer, perhaps restored from a checkpoint; ``None`` where nothing takes a gradient.
     """
+    if trainer is None:
+        return
     if trainer.state.epoch >= trainer.state.max_epochs:
         logger.info("nothing to train: epoch %d of %d is done", trainer.state.epoch, trainer.state.max_epochs)
         return

@@ -13,7 +13,7 @@ from bundle.anomaly.padim import PaDiM
 from bundle.anomaly.patch_memory import PatchMemory
 from bundle.anomaly.stacked_maps import stacked_maps
 
-SMALL = {"image_size": (32, 32), "backbone_weights": None, "map_stride": 8}
+SMALL = {"image_size": (32, 32), "backbone_weights": None}
 
 
 class TestStackedMaps(unittest.TestCase):
@@ -52,11 +52,19 @@ class TestPaDiM(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "regularization must be above 0, got 0"):
             PaDiM(regularization=0)
 
+    def test_channels_are_kept_at_random(self):
+        net, images = PaDiM(kept_channels=5, **SMALL), torch.rand(3, 3, 32, 32)
+        self.assertEqual(net.features(net.backbone(images)).shape, (16, 3, 5))
+        self.assertEqual(len(net.channels.unique()), 5)
+        self.assertEqual(PaDiM(kept_channels=0, **SMALL).mean.shape, (16, 176))  # 24 + 40 + 112
+        with self.assertRaisesRegex(ValueError, "kept_channels must be at least 0, got -1"):
+            PaDiM(kept_channels=-1)
+
 
 class TestPatchMemory(unittest.TestCase):
     def test_full_memory_knows_its_images(self):
         torch.manual_seed(0)
-        net, images = PatchMemory(32, **SMALL), torch.rand(2, 3, 32, 32)
+        net, images = PatchMemory(memory_size=32, **SMALL), torch.rand(2, 3, 32, 32)
         net.fit([images])
         self.assertLess(float(net(images).max()), 1e-2)
         other = torch.rand(1, 3, 32, 32)
@@ -64,16 +72,32 @@ class TestPatchMemory(unittest.TestCase):
         torch.testing.assert_close(net(other).flatten(), torch.cdist(asked, stored).amin(1), rtol=1e-3, atol=1e-3)
 
     def test_script_and_reload_give_the_same(self):
-        net, images = PatchMemory(5, **SMALL), torch.rand(2, 3, 32, 32)
+        net, images = PatchMemory(memory_size=5, **SMALL), torch.rand(2, 3, 32, 32)
         net.fit([images], seed=1)
-        other = PatchMemory(5, **SMALL)
+        other = PatchMemory(memory_size=5, **SMALL)
         other.load_state_dict(net.state_dict())
         torch.testing.assert_close(other(images), net(images))
         torch.testing.assert_close(torch.jit.script(net)(images[:1]), net(images)[:1])
 
-    def test_more_patches_than_there_are(self):
-        with self.assertRaisesRegex(ValueError, "num_patches must be at most 16"):
-            PatchMemory(17, **SMALL).fit([torch.rand(1, 3, 32, 32)])
+    def test_random_patches_are_normal_ones_and_none_twice(self):
+        net, images = PatchMemory(memory_size=20, **SMALL), torch.rand(4, 3, 32, 32)
+        net.fit([images[:1], images[1:]])
+        every = net.features(net.backbone(images)).flatten(0, 1)
+        nearest = torch.cdist(net.patches, every).min(dim=1)
+        self.assertLess(float(nearest.values.max()), 1e-2)
+        self.assertEqual(len(nearest.indices.unique()), 20)
+
+    def test_fewer_patches_than_asked_for_are_all_stored(self):
+        net, images = PatchMemory(memory_size=40, **SMALL), torch.rand(1, 3, 32, 32)
+        net.fit([images])
+        self.assertLess(float(net(images).max()), 1e-2)
+        self.assertEqual(len(net.patches.unique(dim=0)), 16)
+
+    def test_no_image_and_bad_size(self):
+        with self.assertRaisesRegex(ValueError, "needs at least 1 normal image, got none"):
+            PatchMemory(**SMALL).fit([])
+        with self.assertRaisesRegex(ValueError, "memory_size must be at least 1, got 0"):
+            PatchMemory(memory_size=0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from monai.data import DataLoader, Dataset
 
 from bundle.anomaly import AnomalyScored, read_calibration
 from bundle.anomaly.adfa import ADFA
-from bundle.anomaly.descriptor_whitening import patch_statistics
 from bundle.anomaly.normal_refit import NormalRefit
+from bundle.anomaly.normals import Normals
 from bundle.files import file_sha256
 from bundle.lists import with_folds
 
@@ -35,9 +35,7 @@ class TestNormalRefit(unittest.TestCase):
             again = []
             for fold in range(3):
                 kept = [item for item in self.items if item["fold"] != fold]
-                alone = NormalRefit(self.net, DataLoader(Dataset(kept), batch_size=8), AnomalyScored(), "", "")
-                parts = list(patch_statistics(self.net, alone.data_loader).values())
-                alone.fit(parts[0] + parts[1])
+                self.net.fit(Normals(DataLoader(Dataset(kept), batch_size=8)))
                 for item in self.items:
                     if item["fold"] == fold:
                         pred = self.net(item["image"][None])[0]

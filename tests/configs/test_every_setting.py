@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from pydicom.uid import generate_uid
 
+from bundle.anomaly import METHODS
 from bundle.networks.attention.make import ATTENTION_NAMES
 from bundle.networks.exported import export_network
 from tests.synthetic_dicom import save_dicom
@@ -194,6 +195,12 @@ ADFA = {
     "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
     "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),
     "resnet18": Setting({"backbone": "resnet18", **RANDOM, "refit": False}),
+    "padim": Setting({"method": "padim"}, exported=(".ts", ".pt2")),
+    "patch memory": Setting({"method": "patch_memory"}, exported=(".ts", ".pt2")),
+    "padim of resnet18, 12 channels": Setting(
+        {"method": "padim", "backbone": "resnet18", **RANDOM, "kept_channels": 12}
+    ),
+    "patch memory of resnet18": Setting({"method": "patch_memory", "backbone": "resnet18", **RANDOM, "memory_size": 9}),
 }
 ADFA_LONG = {
     **{
@@ -203,7 +210,7 @@ ADFA_LONG = {
     },
     "auto precision": Setting({"backbone_precision": "auto", "epsilon": 0.02}),
     "the paper, exported": Setting(task="paper_train", exported=(".ts", ".pt2")),
-    **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
+    **({f"onnx, {m}": Setting({"method": m}, exported=(".onnx",)) for m in METHODS} if ONNX else {}),
     **{
         f"epsilon {epsilon}, {scale}, k {k}, stride {s}": Setting(
             {"epsilon": epsilon, "scale": scale, "k": k, "map_stride": s, "refit": scale == "batch_max"}
@@ -279,7 +286,11 @@ MSA_LONG = {
     },
     **({"onnx": Setting(task="train_end_to_end", exported=(".onnx",))} if ONNX else {}),
 }
-EVERY_TIME = {"adfa": ("default", "the paper"), "sna": ("default", "resnet"), "msa": ("end to end", "mining, full")}
+EVERY_TIME = {
+    "adfa": ("default", "the paper", "padim", "patch memory"),
+    "sna": ("default", "resnet"),
+    "msa": ("end to end", "mining, full"),
+}
 CASES = [
     pytest.param(family, setting, id=f"{family}, {name}", marks=marks if name not in EVERY_TIME[family] else [])
     for family, settings, marks in (

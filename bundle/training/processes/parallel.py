@@ -69,7 +69,8 @@ def share_of_batch(batch_size: int) -> int:
 
 def parallel_network(network: nn.Module) -> nn.Module:
     """
-    Return a network whose gradients are the mean over all processes, or ``network`` itself where there is but one.
+    Return a network whose gradients are the mean over all processes, or ``network`` itself where there is but one
+    process, or no gradient.
 
     Batch normalization sees the images of all processes. Buffers are not sent around: those statistics are equal
     everywhere already, and all other fitted state is computed from exact sums.
@@ -77,7 +78,7 @@ def parallel_network(network: nn.Module) -> nn.Module:
     Args:
         network: on its device; its batch normalizations are replaced in place.
     """
-    if idist.get_world_size() == 1:
+    if idist.get_world_size() == 1 or not any(p.requires_grad for p in network.parameters()):
         return network
     if idist.device().type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

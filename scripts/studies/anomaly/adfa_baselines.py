@@ -99,11 +99,11 @@ def scores_of(network: nn.Module, features: Features, items: list[dict]) -> tupl
 def fit(method: str, features: Features, normals: list[dict], epochs: int, seed: int) -> nn.Module:
     """Return the fitted network of one row."""
     if method == "PaDiM":
-        padim = PaDiM()
+        padim = PaDiM(map_stride=4)
         padim.fit_features(features.batches(normals, 10))
         return padim
     if method == "patch memory":
-        memory = PatchMemory(len(normals) * 28 * 28 // 10)  # a tenth of all patches
+        memory = PatchMemory(memory_size=len(normals) * 28 * 28 // 10)  # a tenth of all patches
         memory.fit_features(features.batches(normals, 10), seed)
         return memory
     hard, untrained = "hard" in method, "untrained" in method

@@ -302,10 +302,10 @@ def baseline_network(split: Split, method: str, seed: int) -> PaDiM | PatchMemor
     """Return PaDiM or a patch memory, fitted on training and held-back normals: they have nothing to choose."""
     normals = split.training + split.held_back
     if method == "PaDiM":
-        padim = PaDiM(backbone_weights=None, map_stride=8)
+        padim = PaDiM(backbone_weights=None)
         padim.fit_features([split.maps(normals)])
         return padim
-    memory = PatchMemory(len(normals) * 784 // 10, backbone_weights=None)
+    memory = PatchMemory(memory_size=len(normals) * 784 // 10, backbone_weights=None)
     memory.fit_features([split.maps(normals)], seed)
     return memory
 

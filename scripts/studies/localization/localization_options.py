@@ -33,8 +33,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
 from bundle.anomaly.adfa import ADFA
-from bundle.anomaly.center_bank_updater import mean_embedding
-from bundle.anomaly.descriptor_whitening import patch_statistics
+from bundle.anomaly.normals import Normals
 from bundle.localization.box_attention import BoxAttentionLoss
 from bundle.localization.boxes import box_coverage
 from bundle.localization.heatmaps import prior_on_grid
@@ -47,9 +46,7 @@ def anomaly_maps(benchmark: Benchmark, size: int) -> torch.Tensor:
     network = ADFA((size, size), descriptor_channels=0, epsilon=0.0, map_stride=8).eval()
     normals = [{"image": normalized(s)} for s in benchmark.train if not any(s.labels)]
     loader = DataLoader(Dataset(normals), batch_size=8)
-    (found,) = patch_statistics(network, loader).values()
-    network.descriptor.whiten(found.mean(), found.covariance(), 0.1)
-    network.center_bank.set_centers(mean_embedding(network, loader))
+    network.fit(Normals(loader))
     return torch.cat([network(normalized(sample)[None]) for sample in benchmark.test])
 
 
