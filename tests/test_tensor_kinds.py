@@ -93,6 +93,7 @@ NO_TENSOR = set(
     "true_or_false weights_source whole_number".split()
 )
 
+FLOAT64_ALONE = {"soft_topk_distance_reference", "soft_topk_reference"}  # tests compare others with them
 AFTER_THE_NETWORK = set(  # scores, maps and metrics of what a network gave; every workflow goes through them
     "ExportedNetwork anomaly_heatmap class_calibration compute_pointing_game fit_temperature heat_of_normal "
     "make_abnormal mean_of_largest overlaps random_region randomization_check summarize_localization".split()
@@ -225,6 +226,7 @@ def functions() -> Iterator[Case]:
         ("plain_tensor", plain_tensor, X),
         ("resized_map", lambda x: [resized_map(x, size) for size in ([3, 2], [12, 10])], X),
         ("k_smallest", lambda v: k_smallest(v, 3, torch.empty(v.shape, dtype=v.dtype)), heat(1, 512)),
+        ("square_roots_", lambda d: distances.square_roots_(d.clone()), heat(3, 9)),
         ("soft_topk", lambda d: soft_topk(d, 2, 0.1), heat(3, 9)),
         ("soft_topk", lambda d, s: soft_topk(d, 2, 0.1, s), heat(3, 9), torch.ones(3, 1)),
         ("solve_weights", lambda d: solve_weights(d.float(), 2, torch.full((3, 1), 9.0)), heat(3, 9)),
@@ -386,7 +388,9 @@ def test_gradients_of_a_metatensor_are_those_of_a_plain_one() -> None:
 
 class TestEveryNameIsTried(unittest.TestCase):
     def test_no_public_name_is_left_out(self):
-        tried = {name for case in CASES for name in case.values[0].names} | NO_TENSOR | AFTER_THE_NETWORK
+        tried = (
+            {name for case in CASES for name in case.values[0].names} | NO_TENSOR | FLOAT64_ALONE | AFTER_THE_NETWORK
+        )
         for folder in ("anomaly", "classification", "localization", "networks"):
             package = importlib.import_module(f"bundle.{folder}")
             for module in pkgutil.walk_packages(package.__path__, f"bundle.{folder}."):

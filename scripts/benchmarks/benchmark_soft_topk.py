@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from bundle.anomaly.topk import soft_topk
+from bundle.anomaly.topk import soft_topk, soft_topk_reference
 
 
 def _cost(d: torch.Tensor) -> torch.Tensor:
@@ -75,17 +75,6 @@ class SinkhornTopK(torch.autograd.Function):
         return gradient_near * 2 * distances + gradient_far * 2 * (distances - 1), None, None, None
 
 
-def converged(distances: torch.Tensor, k: int, epsilon: float) -> torch.Tensor:
-    """Return the fixed point of the sweeps in float64, by bisection of the one unknown a row."""
-    t = 2 * distances.double() / epsilon
-    low, high = t.amin(-1, keepdim=True) - 50, t.amax(-1, keepdim=True) + 50
-    for _ in range(200):
-        middle = (low + high) / 2
-        over = torch.sigmoid(middle - t).sum(-1, keepdim=True) > k
-        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
-    return torch.sigmoid(low - t)
-
-
 def seconds(
     function: Callable[[torch.Tensor], torch.Tensor], d: torch.Tensor, upstream: torch.Tensor, repeats: int
 ) -> tuple[float, float]:
@@ -115,7 +104,7 @@ def compare(arguments: argparse.Namespace, epsilon: float) -> None:
     def theirs(x: torch.Tensor) -> torch.Tensor:
         return SinkhornTopK.apply(x, arguments.k, epsilon, arguments.sweeps)
 
-    exact = converged(d, arguments.k, epsilon)
+    exact = soft_topk_reference(d.double(), arguments.k, epsilon)
     errors = [(function(d).double() - exact).abs().max().item() for function in (ours, theirs)]
     closed = seconds(ours, d, upstream, 5 * arguments.repeats)
     sweeps = seconds(theirs, d, upstream, arguments.repeats)

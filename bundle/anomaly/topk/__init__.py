@@ -8,5 +8,6 @@ __all__, __getattr__, __dir__ = public(
     __name__,
     distance=["soft_topk_distance"],
     euclidean=["euclidean_distances", "squared_distances"],
+    reference=["soft_topk_distance_reference", "soft_topk_reference"],
     weights=["soft_topk"],
 )

@@ -1,6 +1,10 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Sum of the (soft) k smallest distances to a set of centers, block by block: the N x K matrix never exists whole."""
+"""
+Sum of the (soft) k smallest distances to a set of centers, block by block: the N x K matrix never exists whole.
+
+``reference.py`` has the equation and no more.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
-from bundle.anomaly.topk.euclidean import expanded_squares
+from bundle.anomaly.topk.euclidean import expanded_squares, square_roots_
 from bundle.anomaly.topk.smallest import k_smallest
 from bundle.anomaly.topk.weights import solve_weights
 from bundle.networks.plain import full_precision, plain_tensor
@@ -85,11 +89,13 @@ def soft_topk_distance(
     if patches.shape[-1] != centers.shape[-1]:
         raise ValueError(f"patches and centers must share C, got {patches.shape[-1]} and {centers.shape[-1]}.")
     if block <= 0:
-        # 6 MiB with one thread, 10 with two: more would leave the caches, fewer rows cost more in calls than they save
         threads = 1
         if not torch.jit.is_scripting():  # TorchScript does not know them
             threads = torch.get_num_threads()
-        most = max(64, 851968 * (1 + threads) // centers.shape[0]) if patches.device.type == "cpu" else 4096
+        # numbers of a block: 6.5 MiB of float32 with one thread, 3.25 more with each further one. More would leave the
+        # caches, and fewer rows cost more in calls than they save
+        in_cache, fewest_rows, rows_on_a_gpu = 851968 * (1 + threads), 64, 4096
+        most = max(fewest_rows, in_cache // centers.shape[0]) if patches.device.type == "cpu" else rows_on_a_gpu
         total = max(1, patches.numel() // max(1, patches.shape[-1]))
         block = math.ceil(total / math.ceil(total / most))  # all blocks alike
     if not torch.jit.is_scripting():
@@ -118,29 +124,29 @@ def _forward(
     largest = torch.zeros(1, dtype=rows.dtype, device=rows.device)
     if scale == "batch_max" and epsilon > 0:
         for part in blocks:
-            d = expanded_squares(part, centers).clamp_min(1e-12).sqrt()
+            d = square_roots_(expanded_squares(part, centers))
             largest = torch.maximum(largest, cost_scale(d, scale)[:1, 0])
     sums, states = [], []
-    work: torch.Tensor | None = None  # memory of a block, used again by the next: giving it back and forth costs more
+    buffers: torch.Tensor | None = None  # of a block, used again by the next: giving memory back and forth costs more
     if not torch.jit.is_scripting():
         if block > 0 and epsilon > 0:
-            work = rows.new_empty(3, min(block, rows.shape[0]), centers.shape[0])
+            buffers = rows.new_empty(3, min(block, rows.shape[0]), centers.shape[0])
     for part in blocks:
-        own = part.square().sum(dim=-1, keepdim=True)
-        room = work[:, : part.shape[0]] if work is not None else None
+        own_norm = part.square().sum(dim=-1, keepdim=True)
+        of_part = buffers[:, : part.shape[0]] if buffers is not None else None
         # without the row's own norm, which changes no order
-        d = torch.addmm(norms, part, twice) if room is None else torch.addmm(norms, part, twice, out=room[2])
+        d = torch.addmm(norms, part, twice) if of_part is None else torch.addmm(norms, part, twice, out=of_part[2])
         if epsilon == 0 and k < centers.shape[0]:
-            nearest = k_smallest(d, k)[0] + own
-            sums.append(nearest.clamp_min_(1e-12).sqrt_().sum(dim=-1))
+            nearest = k_smallest(d, k)[0] + own_norm
+            sums.append(square_roots_(nearest).sum(dim=-1))
             continue
-        d = d.add_(own).clamp_min_(1e-12).sqrt_()
+        d = square_roots_(d.add_(own_norm))
         if k == centers.shape[0]:
             sums.append(d.sum(dim=-1))
             continue
         s = largest if scale == "batch_max" else cost_scale(d, scale)
         rate = (2 / (epsilon * s)).expand(d.shape[0], 1)
-        y, a, d_k = solve_weights(d, k, rate, work=room)
+        y, a, d_k = solve_weights(d, k, rate, buffers=of_part)
         sums.append(y.mul_(d).sum(dim=-1).mul_(a[:, 0]))
         states.append(torch.cat([a.log(), d_k, rate], dim=-1))
     state = torch.cat(states) if states else rows.new_zeros(0, 3)
@@ -171,7 +177,7 @@ class _SoftTopKDistance(torch.autograd.Function):
         grads = []
         for start in range(0, rows.shape[0], ctx.block):  # type: ignore[attr-defined]
             part = slice(start, start + ctx.block)  # type: ignore[attr-defined]
-            d = expanded_squares(rows[part], centers).clamp_min_(1e-12).sqrt_()
+            d = square_roots_(expanded_squares(rows[part], centers))
             if k == centers.shape[0]:
                 dd = torch.ones_like(d)
             elif ctx.epsilon == 0:  # type: ignore[attr-defined]
@@ -181,7 +187,7 @@ class _SoftTopKDistance(torch.autograd.Function):
                 z = torch.sigmoid(u - (d - d_k) * rate)
                 w = z - z * z
                 mean = (w * d).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
-                dd = z - rate * w * (d - mean)
+                dd = z - rate * w * (d - mean)  # d(sum Z d) / dd, with dZ as in ``soft_topk``
             dd = dd.mul_(grad[part].unsqueeze(-1)).div_(d)  # d(loss)/d(distance) / distance
             with full_precision(rows):
                 grads.append(rows[part] * dd.sum(dim=-1, keepdim=True) - dd @ centers)

@@ -8,7 +8,7 @@ import torch
 
 from bundle.networks.plain import full_precision, plain_tensor
 
-__all__ = ["euclidean_distances", "expanded_squares", "squared_distances"]
+__all__ = ["euclidean_distances", "expanded_squares", "square_roots_", "squared_distances"]
 
 
 def squared_distances(patches: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
@@ -80,4 +80,9 @@ def euclidean_distances(patches: torch.Tensor, centers: torch.Tensor) -> torch.T
     Raises:
         ValueError: When the two feature sizes ``C`` differ.
     """
-    return squared_distances(patches, centers).clamp_min(1e-12).sqrt()
+    return square_roots_(squared_distances(patches, centers))
+
+
+def square_roots_(squares: torch.Tensor) -> torch.Tensor:
+    """Return distances in the memory of their squares; 0 becomes ``1e-6``, where the root has a finite gradient."""
+    return squares.clamp_min_(1e-12).sqrt_()

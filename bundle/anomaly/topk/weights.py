@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The SOFT top-k operator in closed form: one scalar root a row instead of Sinkhorn sweeps."""
+"""The SOFT top-k operator in closed form: one scalar root a row. ``reference.py`` has the equation and no more."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
     rows = wide.reshape(-1, n)
     rate = ((2 / epsilon) / scale.to(wide.dtype)).expand_as(wide[..., :1]).reshape(-1, 1)
     z = torch.empty_like(rows)
-    block = max(1, 1048576 // n) if rows.device.type == "cpu" else rows.shape[0]  # 4 MiB stay in a cache
+    in_cache = 1048576  # numbers of a block: 4 MiB of float32
+    block = max(1, in_cache // n) if rows.device.type == "cpu" else rows.shape[0]
     for start in range(0, rows.shape[0], block):
         y, a, _ = solve_weights(rows[start : start + block], k, rate[start : start + block])
         torch.mul(y, a, out=z[start : start + block])
@@ -84,7 +85,7 @@ def _forward(distances: torch.Tensor, k: int, epsilon: float, scale: torch.Tenso
 
 
 def solve_weights(
-    d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64, work: torch.Tensor | None = None
+    d: torch.Tensor, k: int, rate: torch.Tensor, max_steps: int = 64, buffers: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Return the weights ``z = sigmoid(u - rate * (d - d_k))`` whose sum is ``k`` as ``z = a y``, and what defines them.
@@ -98,15 +99,16 @@ def solve_weights(
         k: how many to select.
         rate: logits per unit of distance, ``2 / (s epsilon)``, broadcasting over rows.
         max_steps: of Newton's method, at least 1; a traced graph takes them all.
-        work: memory for two arrays like ``d``, shape ``(2, R, n)`` or more, one of which is returned; for many blocks,
-            as the system takes long to give memory anew.
+        buffers: two arrays like ``d``, overwritten, shape ``(2, R, n)`` or more, one of which is returned; for many
+            blocks, as the system takes long to give memory anew.
 
     Returns:
         ``y`` of shape ``(R, n)``, ``a`` and the ``k``-th smallest distance ``d_k``, each ``(R, 1)``.
     """
     n = d.shape[-1]
+    largest = 2.0**60  # of what is exponentiated: beyond it weights are 0 or 1
     rate = rate * (1 / math.log(2))  # powers of 2 are faster than those of e
-    smallest = k_smallest(d, k + 1, None if work is None else work[1])[0]
+    smallest = k_smallest(d, k + 1, None if buffers is None else buffers[1])[0]
     # subtracting before scaling keeps the weights exact to rounding where epsilon is small and the logits are large
     d_k = smallest[:, k - 1 : k]
     tracing = False  # a traced graph takes every way, and cannot stop early: its rows stand still one by one
@@ -117,20 +119,19 @@ def solve_weights(
     if some_short:
         finite = torch.where(torch.isinf(smallest), torch.full_like(smallest, -math.inf), smallest).amax(-1, True)
         d_k = torch.where(short, torch.where(torch.isinf(finite), torch.zeros_like(finite), finite), d_k)
-    largest = 2.0**60  # where weights are 0 or 1
     middle = torch.exp2((smallest[:, k:] - d_k) * (rate / 2)).clamp(1.0, largest)
     low, high = middle / (n - k), middle * k
     if some_short:
         low, high = low.masked_fill(short, largest), high.masked_fill(short, largest)
-    if work is None:
+    if buffers is None:
         h = (d - d_k).mul_(rate).exp2_()  # (R, n), at most 1 for the k smallest
         y = h.clamp_min(1.0).reciprocal_()
     else:
-        h = torch.sub(d, d_k, out=work[0]).mul_(rate).exp2_()
-        y = torch.clamp(h, min=1.0, out=work[1]).reciprocal_()
+        h = torch.sub(d, d_k, out=buffers[0]).mul_(rate).exp2_()
+        y = torch.clamp(h, min=1.0, out=buffers[1]).reciprocal_()
     a = _first_estimate(y, torch.exp2((smallest - d_k) * rate), k, low, high)
-    tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)
-    y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
+    tolerance = k * (1e-12 if d.dtype == torch.float64 else 1e-6)  # of the sum
+    y = (h + a if buffers is None else torch.add(h, a, out=buffers[1])).reciprocal_()
     total = a * y.sum(dim=-1, keepdim=True)
     for _ in range(max_steps):
         open_ = (total - k).abs().masked_fill(short, 0) > tolerance  # false for a row with a NaN
@@ -140,7 +141,7 @@ def solve_weights(
         step = _step(a, total, (a * torch.linalg.vector_norm(y, dim=-1, keepdim=True)).square(), k, n)
         step = torch.where((step > low) & (step < high), step, (low * high).sqrt())
         a = torch.where(open_, step, a)
-        y = (h + a if work is None else torch.add(h, a, out=work[1])).reciprocal_()
+        y = (h + a if buffers is None else torch.add(h, a, out=buffers[1])).reciprocal_()
         total = a * y.sum(dim=-1, keepdim=True)
     return y, a + (total - total), d_k  # one NaN makes its row NaN
 

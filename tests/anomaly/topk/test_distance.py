@@ -7,7 +7,7 @@ import unittest
 
 import torch
 
-from bundle.anomaly.topk import euclidean_distances, soft_topk
+from bundle.anomaly.topk import soft_topk, soft_topk_distance_reference
 from bundle.anomaly.topk.distance import COST_SCALES, cost_scale, soft_topk_distance
 
 
@@ -17,13 +17,11 @@ def _features(dtype: torch.dtype = torch.double) -> tuple[torch.Tensor, torch.Te
     return patches, torch.randn(11, 4, generator=generator, dtype=dtype)
 
 
-def _plain(patches: torch.Tensor, centers: torch.Tensor, k: int, epsilon: float, scale: str) -> torch.Tensor:
-    """Return the definition, with the whole matrix of distances."""
-    d = euclidean_distances(patches, centers)
-    if epsilon == 0:
-        return d.topk(k, largest=False).values.sum(-1)
-    s = cost_scale(d.detach(), scale)
-    return (soft_topk(d, k, epsilon, s) * d).sum(-1)
+def reference(patches: torch.Tensor, centers: torch.Tensor, k: int, epsilon: float, scale: str) -> torch.Tensor:
+    """Return the equation, which for all centers is the plain sum."""
+    if k == len(centers):
+        return torch.cdist(patches, centers.expand(len(patches), -1, -1)).sum(-1)
+    return soft_topk_distance_reference(patches, centers, k, epsilon, scale)
 
 
 class TestCostScale(unittest.TestCase):
@@ -64,20 +62,20 @@ class TestSoftTopKDistance(unittest.TestCase):
         for k, epsilon, expected in ((2, 0.0, 7.0), (2, 1e-4, 7.0), (3, 0.1, 12.0)):
             torch.testing.assert_close(soft_topk_distance(patches, centers, k, epsilon), torch.tensor([[expected]]))
 
-    def test_matches_the_definition_for_every_block_size(self):
+    def test_equals_the_reference_for_every_block_size(self):
         patches, centers = _features()
         for scale, epsilon, k in itertools.product(COST_SCALES, (0.0, 0.5, 0.02), (1, 3, 11)):
-            expected = _plain(patches, centers, k, epsilon, scale)
+            expected = reference(patches, centers, k, epsilon, scale)
             for block in (0, 1, 4, 100):
                 with self.subTest(scale=scale, epsilon=epsilon, k=k, block=block):
                     torch.testing.assert_close(soft_topk_distance(patches, centers, k, epsilon, scale, block), expected)
 
-    def test_gradient_matches_the_definition(self):
+    def test_gradient_equals_that_of_the_reference(self):
         weight = torch.rand(2, 7, dtype=torch.double)
         for scale, epsilon, k in itertools.product(COST_SCALES, (0.0, 0.5, 0.02), (1, 3, 11)):
             with self.subTest(scale=scale, epsilon=epsilon, k=k):
                 gradients = []
-                for function in (_plain, lambda *arguments: soft_topk_distance(*arguments, 3)):
+                for function in (reference, lambda *arguments: soft_topk_distance(*arguments, 3)):
                     patches, centers = _features()
                     patches.requires_grad_()
                     out = (function(patches, centers, k, epsilon, scale) * weight).sum()

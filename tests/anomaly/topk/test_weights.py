@@ -9,7 +9,7 @@ import unittest
 import numpy as np
 import torch
 
-from bundle.anomaly.topk import soft_topk
+from bundle.anomaly.topk import soft_topk, soft_topk_reference
 from bundle.anomaly.topk.weights import solve_weights
 
 EPSILONS = (0.5, 0.1, 0.02, 0.01, 1e-3)
@@ -60,6 +60,21 @@ class TestSoftTopK(unittest.TestCase):
                     d = rows(epsilon, dtype)
                     error = np.abs(soft_topk(d, k, epsilon).double().numpy() - sinkhorn(d, k, epsilon)).max()
                     self.assertLess(error, tolerance)
+
+    def test_equals_the_reference_and_its_gradient(self):
+        generator = torch.Generator().manual_seed(6)
+        for (n, k), epsilon, scale in itertools.product(((5, 1), (9, 3), (700, 40)), EPSILONS, (1.0, 0.3)):
+            d = torch.rand(4, n, generator=generator, dtype=torch.double).requires_grad_()
+            upstream = torch.rand(4, n, generator=generator, dtype=torch.double)
+            both = [function(d, k, epsilon, scale) for function in (soft_topk, soft_topk_reference)]
+            torch.testing.assert_close(*both, rtol=0, atol=1e-10)
+            gradients = [torch.autograd.grad((z * upstream).sum(), d)[0] * epsilon * scale for z in both]
+            torch.testing.assert_close(*gradients, rtol=0, atol=1e-8)
+
+    def test_the_reference_equals_converged_sinkhorn(self):
+        for epsilon, k in itertools.product(EPSILONS, (3, 5)):
+            d = rows(epsilon, torch.float64)
+            np.testing.assert_allclose(soft_topk_reference(d, k, epsilon), sinkhorn(d, k, epsilon), rtol=0, atol=1e-9)
 
     def test_scale_as_number_and_as_tensor_a_row(self):
         d = rows(0.1, torch.float64)
