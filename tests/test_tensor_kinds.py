@@ -96,7 +96,7 @@ NO_TENSOR = set(
 FLOAT64_ALONE = {"soft_topk_distance_reference", "soft_topk_reference"}  # tests compare others with them
 AFTER_THE_NETWORK = set(  # scores, maps and metrics of what a network gave; every workflow goes through them
     "ExportedNetwork anomaly_heatmap class_calibration compute_pointing_game fit_temperature heat_of_normal "
-    "make_abnormal mean_of_largest overlaps random_region randomization_check summarize_localization".split()
+    "mean_of_largest overlaps random_region randomization_check summarize_localization synthetic_anomaly".split()
 )
 
 

@@ -14,8 +14,7 @@ __all__, __getattr__, __dir__ = public(
     descriptor_whitening=["DescriptorWhitening"],
     detector=["METHODS", "make_detector"],
     feature_cache=["FeatureCache", "keep_features"],
-    losses=["AdaptationLoss"],
-    mean_distance=["MeanDistanceLoss"],
+    losses=["AdaptationLoss", "MeanDistanceLoss"],
     metrics=["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"],
     normals=["Normals"],
     normal_refit=["NormalRefit"],
@@ -23,6 +22,6 @@ __all__, __getattr__, __dir__ = public(
     patch_memory=["PatchMemory"],
     recalibration=["AnomalyRecalibration"],
     scoring=["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap"],
-    synthetic_anomaly_transforms=["MakeAbnormald", "RandMakeAbnormald"],
+    synthetic_anomaly_transforms=["RandSyntheticAnomalyd", "SyntheticAnomalyd", "with_synthetic_anomalies"],
 )
 NETWORKS = ("ADFA", "PaDiM", "PatchMemory")  # that a model folder may name

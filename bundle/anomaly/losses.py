@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of ADFA with a term against collapse."""
+"""The loss of the ADFA paper, and the default's with a term against collapse."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 from bundle.anomaly.resizing import resized_map
 from bundle.training.processes.reduction import shared_mean, summed
 
-__all__ = ["AdaptationLoss"]
+__all__ = ["AdaptationLoss", "MeanDistanceLoss"]
 
 
 class AdaptationLoss(nn.Module):
     r"""
-    Pull normal patches to the centers (ADFA Eq. 5) and keep made abnormal ones away.
+    Pull normal patches to the centers (ADFA Eq. 5) and keep those of synthetic anomalies away.
 
-    Eq. 5 alone is least when every patch, abnormal ones included, lies on a center. With images made abnormal from the
-    normals (:py:class:`bundle.anomaly.RandMakeAbnormald`) the loss is
+    Eq. 5 alone is least when every patch, abnormal ones included, lies on a center. With synthetic anomalies in some of
+    the normals (:py:class:`bundle.anomaly.RandSyntheticAnomalyd`) the loss is
 
     .. math:: \frac{\bar d}{s} + w\,\mathrm{mean}\,\mathrm{softplus}\Big(\frac{m\,s - d_a}{\tau\,s}\Big), \qquad
         s = \mathrm{stopgrad}(\bar d),
@@ -55,7 +55,7 @@ class AdaptationLoss(nn.Module):
         """
         Args:
             input: map of distances, shape ``(B, 1, h, w)``.
-            target: 1 where an image was made abnormal, 0 elsewhere, shape ``(B, 1, H, W)``.
+            target: 1 inside a synthetic anomaly, 0 elsewhere, shape ``(B, 1, H, W)``.
 
         Returns:
             the loss, a scalar.
@@ -71,3 +71,18 @@ class AdaptationLoss(nn.Module):
             short = (self.margin * scale - input[region > 0.5]) / (self.temperature * scale)
             loss = loss + self.push * shared_mean(F.softplus(short))
         return loss
+
+
+class MeanDistanceLoss(nn.Module):
+    """Mean of the soft top-k distances over patches and images (ADFA Eq. 5); normal images need no target."""
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            input: map of distances, shape ``(B, 1, H, W)``.
+            target: ignored; it is here so that stock trainers accept the loss.
+
+        Returns:
+            the mean, a scalar.
+        """
+        return input.mean()

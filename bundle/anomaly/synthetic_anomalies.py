@@ -1,9 +1,9 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Synthetic abnormal images made from normal ones, for choosing settings and stopping times without abnormal labels.
+Synthetic anomalies in normal images, for choosing settings and stopping times without abnormal labels.
 
-Every function is pure and seeded by the caller's generator. What comes out is called "made abnormal" everywhere; it is
+Every function is pure and seeded by the caller's generator. What comes out is
 a validation tool, not a model of disease.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-__all__ = ["MADE_ABNORMAL_KINDS", "make_abnormal", "random_region"]
+__all__ = ["SYNTHETIC_ANOMALY_KINDS", "random_region", "synthetic_anomaly"]
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:
@@ -122,14 +122,14 @@ _MAKERS: dict[str, tuple[_Maker, float, float, float]] = {
     "noise": (_noise, 0.15, 0.4, 0.3),
     "haze": (_haze, 0.3, 0.8, 0.8),
 }
-MADE_ABNORMAL_KINDS = tuple(_MAKERS)
+SYNTHETIC_ANOMALY_KINDS = tuple(_MAKERS)
 
 
-def make_abnormal(
+def synthetic_anomaly(
     image: torch.Tensor, kind: str, generator: torch.Generator, donors: Sequence[torch.Tensor] = ()
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Make one abnormal image from a normal one.
+    Return a normal image with an anomaly in it.
 
     Args:
         image: display values 0..1, shape ``(C, H, W)``.
@@ -139,7 +139,7 @@ def make_abnormal(
         donors: normal images of the same shape to cut from; empty means the image itself.
 
     Returns:
-        the made abnormal image, display values 0..1, shape ``(C, H, W)``, and where it changed, boolean, ``(H, W)``.
+        the image, display values 0..1, shape ``(C, H, W)``, and where it changed, boolean, ``(H, W)``.
 
     Raises:
         ValueError: When ``kind`` is unknown or ``image`` is not channel first.

@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Make images abnormal, for training and validation without abnormal images."""
+"""Synthetic anomalies in the images of a list, for training and validation without abnormal images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends
 
-from bundle.anomaly.synthetic_anomalies import MADE_ABNORMAL_KINDS, make_abnormal
+from bundle.anomaly.synthetic_anomalies import SYNTHETIC_ANOMALY_KINDS, synthetic_anomaly
 
-__all__ = ["MakeAbnormald", "RandMakeAbnormald"]
+__all__ = ["RandSyntheticAnomalyd", "SyntheticAnomalyd", "with_synthetic_anomalies"]
 
 
-class MakeAbnormald(MapTransform):
+class SyntheticAnomalyd(MapTransform):
     """
-    Change the items that carry a seed of 0 or more, see :py:func:`bundle.lists.with_made_abnormal`.
+    Change the items that carry a seed of 0 or more, see :py:func:`with_synthetic_anomalies`.
 
     The kind follows from the seed, so every kind occurs about equally often and a run repeats exactly.
 
@@ -31,33 +31,33 @@ class MakeAbnormald(MapTransform):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, keys: KeysCollection, seed_key: str = "made_abnormal_seed") -> None:
+    def __init__(self, keys: KeysCollection, seed_key: str = "synthetic_anomaly_seed") -> None:
         super().__init__(keys)
         self.seed_key = seed_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with its images made abnormal where its seed says so."""
+        """Return ``data`` with an anomaly in its images where its seed says so."""
         d = dict(data)
         seed = int(d[self.seed_key])
         if seed >= 0:
             for key in self.key_iterator(d):
-                kind = MADE_ABNORMAL_KINDS[seed % len(MADE_ABNORMAL_KINDS)]
+                kind = SYNTHETIC_ANOMALY_KINDS[seed % len(SYNTHETIC_ANOMALY_KINDS)]
                 generator = torch.Generator().manual_seed(seed)
-                changed, _ = make_abnormal(torch.as_tensor(d[key]).as_subclass(torch.Tensor), kind, generator)
+                changed, _ = synthetic_anomaly(torch.as_tensor(d[key]).as_subclass(torch.Tensor), kind, generator)
                 d[key] = d[key].clone()
                 d[key].copy_(changed)
         return d
 
 
-class RandMakeAbnormald(RandomizableTransform, MapTransform):
+class RandSyntheticAnomalyd(RandomizableTransform, MapTransform):
     """
-    Make some images abnormal, anew at every access, and say where.
+    Put synthetic anomalies into some images, anew at every access, and say where.
 
     Args:
         keys: image, display values 0..1 before and after, shape ``(C, H, W)``.
         prob: share of images to change.
         region_key: item that receives 1 where the image was changed and 0 elsewhere, shape ``(1, H, W)``.
-        kinds: of the changes, see :py:func:`bundle.anomaly.synthetic_anomalies.make_abnormal`.
+        kinds: of the changes, see :py:func:`bundle.anomaly.synthetic_anomalies.synthetic_anomaly`.
     """
 
     backend = [TransformBackends.TORCH]
@@ -67,7 +67,7 @@ class RandMakeAbnormald(RandomizableTransform, MapTransform):
         keys: KeysCollection,
         prob: float = 0.5,
         region_key: str = "label",
-        kinds: Sequence[str] = MADE_ABNORMAL_KINDS,
+        kinds: Sequence[str] = SYNTHETIC_ANOMALY_KINDS,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -83,8 +83,35 @@ class RandMakeAbnormald(RandomizableTransform, MapTransform):
             if self._do_transform:
                 generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
                 kind = self.kinds[int(self.R.randint(len(self.kinds)))]
-                changed, mask = make_abnormal(torch.as_tensor(image).as_subclass(torch.Tensor), kind, generator)
+                changed, mask = synthetic_anomaly(torch.as_tensor(image).as_subclass(torch.Tensor), kind, generator)
                 d[key] = MetaTensor(changed, meta=image.meta) if isinstance(image, MetaTensor) else changed
                 region[0] = mask
             d[self.region_key] = region
         return d
+
+
+def with_synthetic_anomalies(items: Sequence[dict[str, Any]], copies: int = 5, seed: int = 0) -> list[dict[str, Any]]:
+    """
+    Return normal items and, beside each, some that :py:class:`SyntheticAnomalyd` changes.
+
+    Args:
+        items: normal items.
+        copies: changed items per normal one; 5 gives each one of every kind.
+        seed: of the changes; each item has its own.
+
+    Returns:
+        ``1 + copies`` times as many items; ``synthetic_anomaly_seed`` is -1 for the normal ones, and ``label`` is 1 for
+        the others.
+    """
+    normal = [{**item, "synthetic_anomaly_seed": -1} for item in items]
+    changed = [
+        {
+            **item,
+            "label": 1,
+            "key": f"{item['key']}_synthetic_anomaly_{copy}",
+            "synthetic_anomaly_seed": seed * 1_000_003 + copies * i + copy,
+        }
+        for i, item in enumerate(items)
+        for copy in range(copies)
+    ]
+    return normal + changed

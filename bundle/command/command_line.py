@@ -22,6 +22,7 @@ __all__ = ["CommandLine", "check_settings", "listed"]
 
 _OF_MONAI = {name for f in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(f).parameters}
 _FLAG = re.compile(r"--?[A-Za-z_+%]")
+_HINTS = {"made_abnormal_share": "its name is '--synthetic_anomaly_share' now."}  # what difflib cannot guess
 _MACRO = re.compile(r"%(.+\.(?:json|ya?ml))(?:::.*)?$", re.IGNORECASE)
 
 
@@ -151,7 +152,7 @@ def _check_key(key: str, content: Any, known: set[str]) -> None:
     for part in _parts(key):
         if part not in choices:
             near = difflib.get_close_matches(part, sorted(choices), n=1, cutoff=0.5)
-            meant = (
+            meant = _HINTS.get(part) or (
                 f"did you mean '--{key.replace(part, near[0])}'?" if near else "the configurations define none like it."
             )
             raise ValueError(f"'--{key}' is no setting of this run: {meant}")

@@ -366,7 +366,7 @@ _RULES: dict[str, _Rule] = {
     "false_alarm_rate": _between(0, 1, "()", or_nothing=True),
     "shrinkage": _SHARE,
     "folds": _whole(2),
-    "made_abnormal_share": _SHARE,
+    "synthetic_anomaly_share": _SHARE,
     # SNA
     "classes": _names("classes"),
     "frozen_stages": _whole(1),

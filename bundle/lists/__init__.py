@@ -8,7 +8,7 @@ __all__, __getattr__, __dir__ = public(
     __name__,
     boxes=["has_boxes", "items_with_boxes", "read_chestxray14_boxes", "read_coco_boxes"],
     find=["find_images"],
-    normals=["AnomalyDataList", "with_made_abnormal"],
+    normals=["AnomalyDataList"],
     splits=["cross_validation_splits", "patient_folds", "patient_splits", "with_folds"],
     table=["load_label_table", "write_label_table"],
 )

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.lists.known_sets.layouts import LAYOUTS, Item
@@ -15,7 +14,7 @@ from bundle.lists.patients import group_copies, tell_copies, write_copies
 from bundle.lists.splits import split_held_back, split_normals
 from bundle.lists.table import SPLITS, check_images
 
-__all__ = ["AnomalyDataList", "item_key", "with_made_abnormal"]
+__all__ = ["AnomalyDataList", "item_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,30 +144,3 @@ class AnomalyDataList:
             sum(not i["label"] for i in self.test),
             sum(bool(i["label"]) for i in self.test),
         )
-
-
-def with_made_abnormal(items: Sequence[Item], copies: int = 5, seed: int = 0) -> list[Item]:
-    """
-    Return normal items and, beside each, some to be made abnormal by :py:class:`bundle.anomaly.MakeAbnormald`.
-
-    Args:
-        items: normal items.
-        copies: changed items per normal one; 5 gives each one of every kind.
-        seed: of the changes; each item has its own.
-
-    Returns:
-        ``1 + copies`` times as many items; ``made_abnormal_seed`` is -1 for the normal ones, and ``label`` is 1 for the
-        others.
-    """
-    normal = [{**item, "made_abnormal_seed": -1} for item in items]
-    made = [
-        {
-            **item,
-            "label": 1,
-            "key": f"{item['key']}_made_abnormal_{copy}",
-            "made_abnormal_seed": seed * 1_000_003 + copies * i + copy,
-        }
-        for i, item in enumerate(items)
-        for copy in range(copies)
-    ]
-    return normal + made

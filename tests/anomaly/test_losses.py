@@ -7,7 +7,7 @@ import unittest
 
 import torch
 
-from bundle.anomaly.losses import AdaptationLoss
+from bundle.anomaly.losses import AdaptationLoss, MeanDistanceLoss
 
 
 class TestAdaptationLoss(unittest.TestCase):
@@ -56,3 +56,14 @@ class TestAdaptationLoss(unittest.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, f"{name} must be {rule}, got {value}"):
                 AdaptationLoss(**{name: value})
+
+
+class TestMeanDistanceLoss(unittest.TestCase):
+    def test_hand_computed_value(self):
+        x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+        self.assertEqual(MeanDistanceLoss()(x).item(), 3)
+        self.assertEqual(MeanDistanceLoss()(x, torch.zeros(1)).item(), 3)  # a target is ignored
+
+    def test_gradcheck(self):
+        x = torch.rand(2, 1, 3, 3, dtype=torch.double, requires_grad=True)
+        self.assertTrue(torch.autograd.gradcheck(MeanDistanceLoss(), (x,)))

@@ -114,5 +114,17 @@ class TestAnomalyVerdictd(unittest.TestCase):
         self.assertEqual(AnomalyVerdictd()({"anomaly_score": 1.0}), {"anomaly_score": 1.0})
 
 
+class TestTopFraction(unittest.TestCase):
+    def test_hand_computed_value(self):
+        self.assertEqual(float(mean_of_largest(torch.tensor([1.0, 5.0, 3.0, 2.0]), 0.5)), 4.0)
+        self.assertEqual(float(mean_of_largest(torch.tensor([1.0, 5.0]), 0.01)), 5.0)
+
+    def test_score_of_an_item(self):
+        item = {"image": MetaTensor(torch.zeros(3, 16, 16)), "pred": torch.tensor([[[1.0, 5.0], [3.0, 2.0]]])}
+        self.assertEqual(float(AnomalyScored(top_fraction=0.5)(item)["anomaly_score"]), 4.0)
+        with self.assertRaisesRegex(ValueError, "top_fraction must be in"):
+            AnomalyScored(top_fraction=1.5)
+
+
 if __name__ == "__main__":
     unittest.main()

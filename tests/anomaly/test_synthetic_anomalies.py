@@ -7,8 +7,8 @@ import unittest
 import torch
 from monai.data import MetaTensor
 
-from bundle.anomaly import MakeAbnormald
-from bundle.anomaly.synthetic_anomalies import MADE_ABNORMAL_KINDS, make_abnormal, random_region
+from bundle.anomaly import SyntheticAnomalyd
+from bundle.anomaly.synthetic_anomalies import SYNTHETIC_ANOMALY_KINDS, random_region, synthetic_anomaly
 
 
 def _image() -> torch.Tensor:
@@ -33,13 +33,13 @@ class TestRandomRegion(unittest.TestCase):
         )
 
 
-class TestMakeAbnormal(unittest.TestCase):
+class TestSyntheticAnomaly(unittest.TestCase):
     def test_every_kind_changes_its_region_and_little_else(self):
-        for kind in MADE_ABNORMAL_KINDS:
+        for kind in SYNTHETIC_ANOMALY_KINDS:
             for seed in range(3):
                 image = _image()
-                out, region = make_abnormal(image, kind, torch.Generator().manual_seed(seed))
-                again, _ = make_abnormal(image, kind, torch.Generator().manual_seed(seed))
+                out, region = synthetic_anomaly(image, kind, torch.Generator().manual_seed(seed))
+                again, _ = synthetic_anomaly(image, kind, torch.Generator().manual_seed(seed))
                 torch.testing.assert_close(out, again, atol=0, rtol=0)
                 torch.testing.assert_close(image, _image())  # the input stays
                 self.assertTrue(0 <= out.min() and out.max() <= 1)
@@ -49,25 +49,25 @@ class TestMakeAbnormal(unittest.TestCase):
 
     def test_pastes_from_donors(self):
         donor = torch.ones(3, 64, 48)
-        out, region = make_abnormal(torch.zeros(3, 64, 48), "paste", torch.Generator().manual_seed(0), [donor])
+        out, region = synthetic_anomaly(torch.zeros(3, 64, 48), "paste", torch.Generator().manual_seed(0), [donor])
         self.assertGreater(out[:, region].min().item(), 0.49)
 
     def test_rejects_bad_input(self):
         with self.assertRaisesRegex(ValueError, "kind must be one of .* got 'hole'"):
-            make_abnormal(_image(), "hole", torch.Generator())
+            synthetic_anomaly(_image(), "hole", torch.Generator())
         with self.assertRaisesRegex(ValueError, r"image must have shape \(C, H, W\), got \(64, 48\)"):
-            make_abnormal(_image()[0], "blob", torch.Generator())
+            synthetic_anomaly(_image()[0], "blob", torch.Generator())
 
 
-class TestMakeAbnormald(unittest.TestCase):
+class TestSyntheticAnomalyd(unittest.TestCase):
     def test_the_seed_decides(self):
-        transform, image = MakeAbnormald("image"), MetaTensor(_image(), meta={"filename_or_obj": "a.png"})
-        untouched = transform({"image": image, "made_abnormal_seed": -1})["image"]
+        transform, image = SyntheticAnomalyd("image"), MetaTensor(_image(), meta={"filename_or_obj": "a.png"})
+        untouched = transform({"image": image, "synthetic_anomaly_seed": -1})["image"]
         torch.testing.assert_close(untouched, image)
-        changed = transform({"image": image, "made_abnormal_seed": 7})["image"]
+        changed = transform({"image": image, "synthetic_anomaly_seed": 7})["image"]
         self.assertEqual(changed.meta["filename_or_obj"], "a.png")
-        kind, generator = MADE_ABNORMAL_KINDS[7 % len(MADE_ABNORMAL_KINDS)], torch.Generator().manual_seed(7)
-        torch.testing.assert_close(changed.as_tensor(), make_abnormal(_image(), kind, generator)[0])
+        kind, generator = SYNTHETIC_ANOMALY_KINDS[7 % len(SYNTHETIC_ANOMALY_KINDS)], torch.Generator().manual_seed(7)
+        torch.testing.assert_close(changed.as_tensor(), synthetic_anomaly(_image(), kind, generator)[0])
         torch.testing.assert_close(image.as_tensor(), _image())
 
 

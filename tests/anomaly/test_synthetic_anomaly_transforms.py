@@ -5,16 +5,14 @@ from __future__ import annotations
 import unittest
 
 import torch
-from monai.data import MetaTensor
 
-from bundle.anomaly.scoring import AnomalyScored, mean_of_largest
-from bundle.anomaly.synthetic_anomaly_transforms import RandMakeAbnormald
+from bundle.anomaly.synthetic_anomaly_transforms import RandSyntheticAnomalyd, with_synthetic_anomalies
 
 
-class TestRandMakeAbnormald(unittest.TestCase):
+class TestRandSyntheticAnomalyd(unittest.TestCase):
     def test_changes_inside_and_says_where(self):
         image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-        transform = RandMakeAbnormald("image", prob=1.0, kinds=["blob"])
+        transform = RandSyntheticAnomalyd("image", prob=1.0, kinds=["blob"])
         transform.set_random_state(seed=3)
         out = transform({"image": image, "label": 0})
         self.assertEqual(out["label"].shape, (1, 64, 64))
@@ -25,18 +23,20 @@ class TestRandMakeAbnormald(unittest.TestCase):
 
     def test_share_of_zero_leaves_images(self):
         image = torch.rand(3, 32, 32)
-        out = RandMakeAbnormald("image", prob=0.0)({"image": image})
+        out = RandSyntheticAnomalyd("image", prob=0.0)({"image": image})
         self.assertIs(out["image"], image)
         self.assertEqual(float(out["label"].sum()), 0)
 
 
-class TestTopFraction(unittest.TestCase):
-    def test_hand_computed_value(self):
-        self.assertEqual(float(mean_of_largest(torch.tensor([1.0, 5.0, 3.0, 2.0]), 0.5)), 4.0)
-        self.assertEqual(float(mean_of_largest(torch.tensor([1.0, 5.0]), 0.01)), 5.0)
+class TestWithSyntheticAnomalies(unittest.TestCase):
+    def test_every_item_has_its_own_seed(self):
+        items = [{"image": "a", "key": "0_a", "label": 0}, {"image": "b", "key": "1_b", "label": 0}]
+        out = with_synthetic_anomalies(items, copies=1, seed=2)
+        self.assertEqual([i["label"] for i in out], [0, 0, 1, 1])
+        self.assertEqual([i["synthetic_anomaly_seed"] for i in out], [-1, -1, 2_000_006, 2_000_007])
+        self.assertEqual(len({i["key"] for i in out}), 4)
+        self.assertEqual(items[0], {"image": "a", "key": "0_a", "label": 0})
 
-    def test_score_of_an_item(self):
-        item = {"image": MetaTensor(torch.zeros(3, 16, 16)), "pred": torch.tensor([[[1.0, 5.0], [3.0, 2.0]]])}
-        self.assertEqual(float(AnomalyScored(top_fraction=0.5)(item)["anomaly_score"]), 4.0)
-        with self.assertRaisesRegex(ValueError, "top_fraction must be in"):
-            AnomalyScored(top_fraction=1.5)
+
+if __name__ == "__main__":
+    unittest.main()

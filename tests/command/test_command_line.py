@@ -78,6 +78,12 @@ class TestCommandLine(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, f"'--{flag}' is no setting of this run: .*{meant}"):
                 self.check(f"--{flag}", "5")
 
+    def test_an_old_flag_names_the_new_one(self):
+        with self.assertRaisesRegex(
+            ValueError, "'--made_abnormal_share' .*: its name is '--synthetic_anomaly_share' now"
+        ):
+            self.check("--made_abnormal_share", "0")
+
     def test_settings_of_tracking_are_known_with_tracking(self):
         self.check("--tracking", "mlflow", "--experiment_name", "a")
         with self.assertRaisesRegex(ValueError, "'--experiment_name' is no setting"):

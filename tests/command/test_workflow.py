@@ -293,7 +293,7 @@ class TestLastLines(_Folder):
             self.succeeds(*args("adfa_train"), *words)
         lines = [line.split(":", 2)[2] for line in log.output]
         self.assertEqual(lines[0], "wrote 'my out/model.pt', 'my out/calibration.json', 'my out/model.json'")
-        self.assertRegex(lines[1], r"^best made_abnormal_auroc on validation: [01]\.\d{3} \(epoch [01]\)$")
+        self.assertRegex(lines[1], r"^best synthetic_anomaly_auroc on validation: [01]\.\d{3} \(epoch [01]\)$")
         typed = [shlex.split(line.removeprefix("next: ")) for line in lines if line.startswith("next: ")]
         self.assertEqual(
             [Path(words[5]).name for words in typed], ["args_adfa_evaluate.yaml", "args_adfa_inference.yaml"]

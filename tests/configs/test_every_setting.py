@@ -175,7 +175,7 @@ def check(run: Run) -> None:
 
 UIDS = ("SOP", "Study", "Series")
 RANDOM = {"backbone_weights": "random"}
-PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "made_abnormal_share": 0}
+PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "synthetic_anomaly_share": 0}
 ADFA = {
     "default": Setting(exported=(".ts", ".pt2")),
     **{
@@ -190,7 +190,7 @@ ADFA = {
     "map stride 4, narrow": Setting({"map_stride": 4, "descriptor_channels": 12, "refit": False}),
     "no whitening": Setting({"whiten": False, "refit": False, "center_mode": "ema"}),
     "no refit": Setting({"refit": False, "within_positions": False, "attention_weight": 0, "k": 1}),
-    "no synthetic anomalies": Setting({"made_abnormal_share": 0, "center_mode": "once", "top_fraction": 0}),
+    "no synthetic anomalies": Setting({"synthetic_anomaly_share": 0, "center_mode": "once", "top_fraction": 0}),
     "loss of the paper": Setting({"loss": {"_target_": "bundle.anomaly.MeanDistanceLoss"}, "smoothing": 0}),
     "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
     "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),

@@ -59,7 +59,7 @@ class TestFollowing(unittest.TestCase):
         self.assertNotIn("%|", file.getvalue())
         lines = [line for line in log.output if "epoch" in line]
         self.assertEqual(len(lines), 2)
-        self.assertRegex(lines[1], r"epoch 2/2: loss [\d.]+, .*made_abnormal_auroc [\d.]+, 0:00 left$")
+        self.assertRegex(lines[1], r"epoch 2/2: loss [\d.]+, .*synthetic_anomaly_auroc [\d.]+, 0:00 left$")
         self.assertTrue(list((self.out / "tensorboard").iterdir()))
         self.assertFalse((self.out / "mlruns.db").exists())
 
@@ -73,7 +73,7 @@ class TestFollowing(unittest.TestCase):
             client = MlflowClient(path_to_sqlite_uri(str(self.out / "mlruns.db")))
             (run,) = client.search_runs([client.get_experiment_by_name("films").experiment_id])
         self.assertEqual(run.info.status, "FINISHED")
-        for name in ("made_abnormal_auroc", "train_loss"):
+        for name in ("synthetic_anomaly_auroc", "train_loss"):
             self.assertGreater(len({p.step for p in client.get_metric_history(run.info.run_id, name)}), 1)
 
     def test_the_switch_without_mlflow_is_one_line(self):

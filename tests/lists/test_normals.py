@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.lists import AnomalyDataList
-from bundle.lists.normals import item_key, with_made_abnormal
+from bundle.lists.normals import item_key
 from bundle.lists.splits import with_folds
 
 
@@ -352,14 +352,6 @@ class TestHelpers(DataListTestCase):
         data = AnomalyDataList(self.write("list.csv", "\n".join(["image", *names])))
         contents = [{Path(i["image"]).read_bytes() for i in items} for items in (data.training, data.validation)]
         self.assertFalse(contents[0] & contents[1])
-
-    def test_with_made_abnormal(self):
-        items = [{"image": "a", "key": "0_a", "label": 0}, {"image": "b", "key": "1_b", "label": 0}]
-        out = with_made_abnormal(items, copies=1, seed=2)
-        self.assertEqual([i["label"] for i in out], [0, 0, 1, 1])
-        self.assertEqual([i["made_abnormal_seed"] for i in out], [-1, -1, 2_000_006, 2_000_007])
-        self.assertEqual(len({i["key"] for i in out}), 4)
-        self.assertEqual(items[0], {"image": "a", "key": "0_a", "label": 0})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Which part of ADFA does what, on radiographs, MRI and ultrasound: one resumable 
 
 DATA holds ``covid19_xray``, ``brainmri`` and ``busi_part``. Features are computed once and kept in DIR. Every run (set,
 setting, seed) is a JSON file, written when it is done and skipped when it is there. Steps are chosen on held-back
-normals against images made abnormal from them; test images are scored at the start and at the chosen step, never to
+normals against synthetic anomalies in them; test images are scored at the start and at the chosen step, never to
 choose.
 """
 
@@ -36,7 +36,7 @@ from bundle.anomaly.patch_statistics import PatchStatistics
 from bundle.anomaly.resizing import resized_map
 from bundle.anomaly.scoring import anomaly_heatmap, mean_of_largest
 from bundle.anomaly.stacked_maps import stacked_maps
-from bundle.anomaly.synthetic_anomalies import MADE_ABNORMAL_KINDS, make_abnormal
+from bundle.anomaly.synthetic_anomalies import SYNTHETIC_ANOMALY_KINDS, synthetic_anomaly
 from bundle.lists import AnomalyDataList
 from bundle.networks import FeatureBackbone
 
@@ -89,7 +89,7 @@ def taps_of(backbone: nn.Module, images: list[torch.Tensor], normalize: Any) -> 
 
 
 def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str, Any]:
-    """Return maps of all images of a set and of five made abnormal ones for each normal image, computed once."""
+    """Return maps of all images of a set and of five synthetic anomalies of each normal image, computed once."""
     path = folder / f"features_{name}_{kind.replace(', ', '_').replace(' ', '_')}.pt"
     if not path.exists():
         parser = ConfigParser()
@@ -105,8 +105,8 @@ def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str,
         normal = [i for i, item in enumerate(items) if not item["label"]]
         made, regions = [], []
         for i in normal:
-            for j, change in enumerate(MADE_ABNORMAL_KINDS):
-                changed, region = make_abnormal(images[i], change, torch.Generator().manual_seed(5 * i + j))
+            for j, change in enumerate(SYNTHETIC_ANOMALY_KINDS):
+                changed, region = synthetic_anomaly(images[i], change, torch.Generator().manual_seed(5 * i + j))
                 made.append(changed)
                 regions.append(region)
         content = {
@@ -121,7 +121,7 @@ def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str,
 
 
 class Split:
-    """Maps of one set under one seed: training, held-back and test images, and what was made abnormal."""
+    """Maps of one set under one seed: training, held-back and test images, and synthetic anomalies."""
 
     def __init__(self, root: Path, name: str, seed: int, folder: Path, kind: str = "whole") -> None:
         content = cached_features(root, name, kind, folder)
@@ -142,7 +142,7 @@ class Split:
         return [m[index].float() for m in self.content["maps"]]
 
     def made(self, index: list[int], change: list[int]) -> tuple[Taps, torch.Tensor]:
-        """Return the maps of images made abnormal, and their regions ``(B, 1, H, W)``."""
+        """Return the maps of synthetic anomalies, and their regions ``(B, 1, H, W)``."""
         rows = [5 * self.made_of[i] + j for i, j in zip(index, change, strict=True)]
         return [m[rows].float() for m in self.content["made"]], self.content["regions"][rows][:, None].float()
 
@@ -163,7 +163,7 @@ def image_scores(maps: torch.Tensor) -> dict[str, list[float]]:
 
 @torch.no_grad()
 def distance_maps(network: Any, split: Split, index: list[int], change: int | None = None) -> torch.Tensor:
-    """Return the network's maps of images by index, as they are or made abnormal by one kind of change."""
+    """Return the network's maps of images by index, as they are or with one kind of synthetic anomaly."""
     out = []
     for start in range(0, len(index), 32):
         part = index[start : start + 32]
@@ -176,7 +176,7 @@ def distance_maps(network: Any, split: Split, index: list[int], change: int | No
 
 
 def validate(network: ADFA, split: Split) -> dict[str, Any]:
-    """Return the AUROC of every score, and of each kind: held-back normals against what was made abnormal from them."""
+    """Return the AUROC of every score, and of each kind: held-back normals against synthetic anomalies in them."""
     normal = image_scores(distance_maps(network, split, split.held_back))
     changed = [image_scores(distance_maps(network, split, split.held_back, j)) for j in range(5)]
     labels = [0] * len(split.held_back) + [1] * (5 * len(split.held_back))
@@ -246,7 +246,7 @@ def train(split: Split, setting: dict[str, Any], seed: int, steps: int, score: s
         if step == steps:
             break
         index = next(source)
-        half = len(index) // 2 if push else 0  # made abnormal
+        half = len(index) // 2 if push else 0  # with synthetic anomalies
         maps, region = split.maps(index[half:]), torch.zeros(len(index) - half, 1, 224, 224)
         if half:
             kinds = setting.get("kinds", range(5))

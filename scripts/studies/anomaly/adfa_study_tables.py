@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from bundle.anomaly.conformal import conformal_threshold
 from bundle.anomaly.metrics import bootstrap_interval
-from bundle.anomaly.synthetic_anomalies import MADE_ABNORMAL_KINDS
+from bundle.anomaly.synthetic_anomalies import SYNTHETIC_ANOMALY_KINDS
 
 SETS = ("covid19", "brainmri", "busi_part")
 SCORES = ("max", "smoothed", "top 2 %", "top 5 %", "top 10 %", "top 25 %")
@@ -115,7 +115,7 @@ def unseen_table(rows: list[Row]) -> str:
             if runs:
                 first, last = (np.mean([r["curve"][i]["kinds"] for r in runs], axis=0) for i in (0, -1))
                 lines.append([f"{method}, {name}", *(f"{a:.2f} → {b:.2f}" for a, b in zip(first, last, strict=True))])
-    return table(["validation AUROC, start → last step", *MADE_ABNORMAL_KINDS], lines)
+    return table(["validation AUROC, start → last step", *SYNTHETIC_ANOMALY_KINDS], lines)
 
 
 def normals_table(rows: list[Row], score: str) -> str:
