@@ -188,11 +188,12 @@ def build(manifest: Path, output_dir: Path, weights: Path | None, large_files_ur
     for folder in ("configs", "docs", "models"):
         (target / folder).mkdir(parents=True)
     configs = {name: flat_config(file, weights is None) for name, file in parts["configs"].items()}
+    model = add_model(configs["train"], target / "models", weights)
+    configs["train"] |= {name: value for name, value in model.settings.items() if name in configs["train"]}
     for name, config in configs.items():
         write_json(target / "configs" / f"{name}.json", config)
     for name in ("multi_gpu_train", "multi_gpu_evaluate"):  # the zoo's names for what goes on top of a config
         write_json(target / "configs" / f"{name}.json", merged(["multi_gpu.yaml"]))
-    model = add_model(configs["train"], target / "models", weights)
     network = model.network()
     network.load_state_dict(torch.load(model.weights, weights_only=True))  # or they belong to another network
     described = {**configs["train"], **model.settings}

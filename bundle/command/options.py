@@ -360,6 +360,8 @@ _RULES: dict[str, _Rule] = {
     "k": _whole(1),
     "epsilon": _between(0),
     "map_stride": _whole(1),
+    "kept_channels": _whole(0),
+    "memory_size": _whole(1),
     "smoothing": _between(0),
     "top_fraction": _SHARE,
     "held_back": _between(0, 1, "()"),

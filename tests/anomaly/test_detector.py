@@ -18,7 +18,7 @@ import bundle.anomaly
 from bundle.anomaly import METHODS, Normals, make_detector
 from bundle.model import read_model
 from bundle.model.file import sealed
-from tests.workflows import ROOT, run_workflow, write_start
+from tests.workflows import ROOT, run_command, run_workflow, write_start
 
 SMALL = {"image_size": (32, 32), "backbone_weights": None}
 
@@ -59,6 +59,14 @@ class TestMakeDetector(unittest.TestCase):
     def test_unknown_method(self):
         with self.assertRaisesRegex(ValueError, "method must be one of adfa, padim, patch_memory, got 'cutpaste'"):
             make_detector("cutpaste")
+
+    def test_on_the_command_line(self):
+        with tempfile.TemporaryDirectory() as name:
+            Image.effect_noise((40, 40), 20).save(Path(name) / "noise.png")
+            places = ["--dataset_dir", name, "--output_dir", f"{name}/out"]
+            status, errors = run_command("--args_file", "configs/args_adfa_train.yaml", *places, "--method", "padmi")
+        self.assertEqual(status, 1)
+        self.assertRegex(errors.strip().splitlines()[-1], "^error: method must be one of adfa, padim, patch_memory, got")
 
     def test_a_setting_of_another_method(self):
         with self.assertRaisesRegex(ValueError, "k 5 is a setting of method adfa, padim has none of this name"):
