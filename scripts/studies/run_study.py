@@ -1,0 +1,180 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Run a study: variants of a family's settings, each trained and evaluated by the commands that a user types.
+
+    python scripts/studies/run_study.py anomaly/methods.yaml DATA --work WORK
+    python scripts/studies/run_study.py anomaly/methods.yaml DATA --work WORK --quick
+    python scripts/studies/tables.py
+
+A study is a YAML file beside this script: data sets, seeds, and variants, which are flags of the workflow. Every
+finished run is a row of its rows file, and a run that is there is not repeated, so the command resumes where it was
+stopped. A row has the metrics, the number and digest of the training items, the commit (with + where files had
+changed), the seconds, and the command. WORK keeps the features of frozen networks and each run's scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from study_sets import Flags, dataset_flags
+from tables import ROOT, Row, read_rows, read_study, table_of
+
+FIXED = ("set", "variant", "seed")
+ORIGIN = ("items", "data_digest", "commit", "seconds", "command")
+TASKS = ("train", "evaluate")
+
+
+class Job(NamedTuple):
+    """One row to come: a variant of one set with one seed."""
+
+    set: str
+    variant: str
+    seed: int
+
+
+def jobs_of(study: dict[str, Any]) -> Iterator[Job]:
+    """Yield the jobs of a study, seed by seed, so that a run that is stopped has whole seeds."""
+    for seed in study["seeds"]:
+        for name in study["sets"]:
+            for variant, settings in study["variants"].items():
+                if name in (settings or {}).get("sets", study["sets"]):
+                    yield Job(name, variant, seed)
+
+
+def commit_of(root: Path) -> str:
+    """Return the commit, with ``+`` where tracked files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "bundle", "configs", "scripts")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def run_task(family: str, task: str, flags: Flags) -> list[str]:
+    """Run one task of a family as a user does, and return its command."""
+    command = ["-m", "monai.bundle", "run", "--args_file", f"configs/args_{family}_{task}.yaml"]
+    command += [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SystemExit(f"error: python {shlex.join(command)}: {last}")
+    return ["python", *command]
+
+
+def value_at(metrics: Any, path: str) -> Any:
+    """Return what lies at ``classes/Mass/accuracy/0.1`` of metrics, '' where there is nothing."""
+    for part in path.split("/"):
+        metrics = metrics[int(part)] if isinstance(metrics, list) else (metrics or {}).get(part)
+    return "" if metrics is None else metrics
+
+
+def columns_of(study: dict[str, Any]) -> list[str]:
+    """Return the names of the columns that hold metrics; an interval of a metric is two columns more."""
+    return [name + end for name in study["metrics"] for end in ("", "_low", "_high")]
+
+
+def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
+    """Train and evaluate once, and return the row."""
+    settings = study["variants"][job.variant] or {}
+    own: dict[str, Flags] = {task: settings.get(task, {}) for task in TASKS}
+    common = {"seed": job.seed, **dataset_flags(job.set, data, work, job.seed)}
+    kept = work / job.set / f"{job.variant} {job.seed}".replace(" ", "_").replace("/", "_").replace(",", "")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        cache = {"feature_cache": work / "features"} if study.get("feature_cache") else {}
+        flags = {**common, **cache, **study.get("flags", {}), **own["train"]}
+        command = run_task(study["family"], "train", {**flags, "output_dir": out, "tensorboard": False})
+        chosen = {**common, "formats": "[csv]", **own["evaluate"]}
+        run_task(study["family"], "evaluate", {**chosen, "model_dir": out, "output_dir": out / "test"})
+        metrics = json.loads((out / "test" / "metrics.json").read_text())
+        training = json.loads((out / "model.json").read_text())["training_set"]
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copy(out / "test" / "scores.csv", kept)
+        text = shlex.join(command).replace(str(out), "OUT").replace(str(work), "WORK").replace(str(data), "DATA")
+    values: Row = {}
+    for name, path in study["metrics"].items():
+        values[name] = value_at(metrics, path)
+        for end, number in (("_low", 0), ("_high", 1)):
+            values[name + end] = value_at(metrics, f"{path}_interval/{number}") if f"{path}_interval" in metrics else ""
+    return {
+        **job._asdict(),
+        **values,
+        "items": training["items"],
+        "data_digest": training["digest"][:16],
+        "commit": commit_of(ROOT),
+        "seconds": round(time.monotonic() - started),
+        "command": text,
+    }
+
+
+def rows_of(path: Path, columns: list[str]) -> list[Row]:
+    """Return the rows of a file, which must have these columns."""
+    rows = read_rows(path)
+    if rows and list(rows[0]) != columns:
+        raise SystemExit(f"error: '{path}' must have the columns {columns}, got {list(rows[0])}")
+    return rows
+
+
+def append_row(path: Path, columns: list[str], row: Row) -> None:
+    """Add a row to a rows file, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.is_file()
+    with path.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> None:
+    """Parse the command line, run what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="a YAML file of scripts/studies")
+    parser.add_argument("data", type=Path, nargs="?", help="folder of the data sets; none only prints the table")
+    parser.add_argument("--work", type=Path, default=Path("study"), help="kept features and scores (%(default)s)")
+    parser.add_argument("--rows", type=Path, help="rows file, added to; that of the study by default")
+    parser.add_argument("--quick", action="store_true", help="the study's own short form, in a rows file of its own")
+    parser.add_argument("--sets", nargs="+", help="only these")
+    parser.add_argument("--variants", nargs="+", help="only these")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only these")
+    args = parser.parse_args()
+    study = read_study(args.study)
+    rows_path = args.rows or ROOT / study["rows"]
+    if args.quick:
+        short = study.get("quick", {})
+        study |= {**short, "flags": {**study.get("flags", {}), **short.get("flags", {})}}
+        rows_path = args.rows or args.work / f"quick_{rows_path.name}"
+    if unknown := sorted({*(args.variants or [])} - {*study["variants"]}):
+        raise SystemExit(f"error: '{args.study}' has no variant {unknown}; it has {list(study['variants'])}")
+    columns = [*FIXED, *columns_of(study), *ORIGIN]
+    done = {(row["set"], row["variant"], int(row["seed"])) for row in rows_of(rows_path, columns)}
+    wanted = ((args.sets, 0), (args.variants, 1), (args.seeds, 2))
+    jobs = [j for j in jobs_of(study) if j not in done and all(not w or j[i] in w for w, i in wanted)]
+    for number, job in enumerate(jobs if args.data else []):
+        row = row_of(study, job, args.data.resolve(), args.work.resolve())
+        append_row(rows_path, columns, row)
+        first = next(iter(study["metrics"]))
+        print(
+            f"{number + 1} of {len(jobs)}: {job.set}, {job.variant}, seed {job.seed}: "
+            f"{first} {float(row[first] or 'nan'):.3f} ({row['seconds']} s)",
+            flush=True,
+        )
+    print(table_of(study, read_rows(rows_path)))
+
+
+if __name__ == "__main__":
+    main()

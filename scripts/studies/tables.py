@@ -1,0 +1,135 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rows files and the tables of ``docs/`` that are made from them.
+
+    python scripts/studies/tables.py             # write every table of docs/ anew from its rows
+    python scripts/studies/tables.py --check     # exit code 1 where a page and its rows differ
+
+A table stands between ``<!-- table of STUDY -->`` and ``<!-- end of the table -->``, where STUDY is a file of
+``scripts/studies``, with ``: NAME`` behind it where a study has several tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["read_rows", "read_study", "table_of", "with_tables"]
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = ROOT / "scripts/studies"
+MARKED = re.compile(r"<!-- table of ([\w/.]+)(?:: ([\w ]+))? -->\n.*?<!-- end of the table -->", re.DOTALL)
+Row = dict[str, Any]
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """Return a study, a YAML file, whose name is the path from ``scripts/studies`` or a path."""
+    found = next((p for p in (Path(path), STUDIES / path) if p.is_file()), None)
+    if found is None:
+        known = ", ".join(sorted(p.relative_to(STUDIES).as_posix() for p in STUDIES.rglob("*.yaml")))
+        raise SystemExit(f"error: '{path}' is no study; there are {known}")
+    study: dict[str, Any] = yaml.safe_load(found.read_text())
+    return {"name": found.resolve().relative_to(STUDIES).as_posix(), **study}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a CSV, none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def cell_of(rows: Sequence[Row], metric: str, digits: int = 3) -> str:
+    """Return the mean of a metric over the seeds; with its interval, the mean of its ends; and each seed's value."""
+    values = {row["seed"]: row[metric] for row in rows if row.get(metric) not in (None, "")}
+    if not values:
+        return "not run"
+    numbers = [float(v) for _, v in sorted(values.items())]
+    text = f"{statistics.mean(numbers):.{digits}f}"
+    ends = [[float(row[f"{metric}_{end}"]) for row in rows if row.get(f"{metric}_{end}")] for end in ("low", "high")]
+    if all(ends):
+        text += f" ({' to '.join(f'{statistics.mean(end):.{digits - 1}f}' for end in ends)})"
+    if len(numbers) > 1:
+        text += f" [{' '.join(f'{n:.{digits}f}' for n in numbers)}]"
+    return text
+
+
+def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
+    """
+    Return a table of a study: one row a variant, one column a set, or a set and a metric where there are several.
+
+    Args:
+        study: has ``sets`` and ``variants``; its ``tables`` may name tables with ``metrics``, ``sets`` and
+            ``variants`` of their own.
+        rows: of the rows file.
+        name: of one of ``tables``; none is the whole study with its first metric.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        SystemExit: When the study has no such table.
+
+    Example:
+        >>> rows = [{"set": "a", "variant": "default", "seed": "0", "auroc": "0.5"}]
+        >>> print(table_of({"sets": ["a"], "variants": {"default": {}}, "metrics": {"auroc": "auroc"}}, rows))
+        | auroc | a |
+        |---|---|
+        | default | 0.500 |
+    """
+    if name and name not in study.get("tables", {}):
+        raise SystemExit(f"error: '{study['name']}' has no table '{name}'")
+    chosen = {**study, **(study["tables"][name] if name else {})}
+    metrics = list(chosen["metrics"])[:1] if not name else list(chosen["metrics"])
+    columns = [(data, metric) for data in chosen["sets"] for metric in metrics]
+    heads = [data if len(metrics) == 1 else f"{data}, {metric.replace('_', ' ')}" for data, metric in columns]
+    lines = [f"| {metrics[0].replace('_', ' ') if len(metrics) == 1 else ''} | {' | '.join(heads)} |"]
+    lines.append("|" + "---|" * (len(heads) + 1))
+    for variant in chosen["variants"]:
+        found = [[r for r in rows if (r["set"], r["variant"]) == (data, variant)] for data, _ in columns]
+        cells = [cell_of(own, metric) for own, (_, metric) in zip(found, columns, strict=True)]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_tables(text: str) -> str:
+    """Return a page with every marked table of a YAML study made anew from the rows in the repository."""
+
+    def made(match: re.Match[str]) -> str:
+        if not match[1].endswith(".yaml"):
+            return match[0]
+        study = read_study(match[1])
+        head = match[0].split("\n", 1)[0]
+        return f"{head}\n{table_of(study, read_rows(ROOT / study['rows']), match[2] or '')}\n<!-- end of the table -->"
+
+    return MARKED.sub(made, text)
+
+
+def main() -> None:
+    """Write or check the tables of all pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    args = parser.parse_args()
+    differ = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        if (new := with_tables(text)) != text:
+            differ.append(page.relative_to(ROOT).as_posix())
+            if not args.check:
+                page.write_text(new)
+    if differ:
+        print(f"{'differ from their rows' if args.check else 'written anew'}: {', '.join(differ)}")
+    raise SystemExit(int(args.check and bool(differ)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import tempfile
+import unittest
+from contextlib import redirect_stdout
+from pathlib import Path
+from unittest import mock
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
+    import run_study
+    import study_sets
+    import tables
+
+STUDIES = sorted((ROOT / "scripts/studies").rglob("*.yaml"))
+
+
+def workflow(family, task, flags):
+    """Stand in for a run: the AUROC says which method and seed it was asked for."""
+    out = Path(flags["output_dir"])
+    out.mkdir(parents=True)
+    if task == "train":
+        training = {"items": 4, "digest": "0123456789abcdef0123"}
+        (out / "model.json").write_text(json.dumps({"training_set": training, "method": flags.get("method", "adfa")}))
+    else:
+        method = json.loads((out.parent / "model.json").read_text())["method"]
+        auroc = 0.5 + 0.1 * flags["seed"] + (0.2 if method == "padim" else 0)
+        metrics = {"auroc": auroc, "auroc_interval": [auroc - 0.1, auroc + 0.1], "sensitivity": None}
+        (out / "metrics.json").write_text(json.dumps(metrics))
+        (out / "scores.csv").write_text("image,anomaly_score\n")
+    return ["python", "-m", "monai.bundle", "run", "--output_dir", str(out)]
+
+
+class TestStudy(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        self.study = self.root / "study.yaml"
+        content = {
+            "family": "adfa",
+            "rows": "docs/results/none.csv",
+            "sets": ["brainmri"],
+            "seeds": [0, 1],
+            "metrics": {"auroc": "auroc", "sensitivity": "sensitivity"},
+            "variants": {"adfa": None, "padim": {"train": {"method": "padim"}}},
+            "tables": {"both": {"metrics": ["auroc", "sensitivity"], "variants": ["padim"]}},
+            "quick": {"seeds": [0]},
+        }
+        self.study.write_text(yaml.safe_dump(content))
+
+    def run_it(self, *words):
+        command = ["run_study.py", str(self.study), str(self.root), "--work", str(self.root / "work"), *words]
+        out = io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", command),
+            mock.patch.object(tables, "STUDIES", self.root),
+            mock.patch.object(run_study, "run_task", side_effect=workflow) as runs,
+            redirect_stdout(out),
+        ):
+            run_study.main()
+        return runs.call_count, out.getvalue()
+
+    def test_rows_say_what_was_run_and_are_not_run_again(self):
+        rows_path = self.root / "rows.csv"
+        count, out = self.run_it("--rows", str(rows_path))
+        self.assertEqual(count, 8)  # two variants, two seeds, training and evaluation
+        rows = tables.read_rows(rows_path)
+        self.assertEqual([(r["variant"], r["seed"]) for r in rows[:2]], [("adfa", "0"), ("padim", "0")])
+        self.assertEqual(rows[0]["data_digest"], "0123456789abcdef")
+        self.assertEqual((rows[0]["sensitivity"], rows[0]["items"]), ("", "4"))
+        self.assertIn("OUT", rows[0]["command"])
+        self.assertNotIn(str(self.root), rows[0]["command"])
+        # by hand: mean of 0.7 and 0.8; the ends are 0.6 and 0.7, 0.8 and 0.9
+        self.assertIn("| padim | 0.750 (0.65 to 0.85) [0.700 0.800] |", out)
+        self.assertEqual(self.run_it("--rows", str(rows_path))[0], 0)
+        self.assertTrue((self.root / "work/brainmri/padim_1/scores.csv").is_file())
+
+    def test_quick_is_a_part_in_a_file_of_its_own(self):
+        count, _ = self.run_it("--quick")
+        self.assertEqual(count, 4)
+        self.assertTrue((self.root / "work/quick_none.csv").is_file())
+
+    def test_an_unknown_variant_is_one_line(self):
+        with self.assertRaisesRegex(SystemExit, "error: .* has no variant .'spade'.; it has"):
+            self.run_it("--variants", "spade")
+
+    def test_rows_of_other_columns_are_kept(self):
+        rows_path = self.root / "rows.csv"
+        rows_path.write_text("set,auroc\nbrainmri,0.5\n")
+        with self.assertRaisesRegex(SystemExit, "must have the columns"):
+            self.run_it("--rows", str(rows_path))
+        self.assertEqual(rows_path.read_text(), "set,auroc\nbrainmri,0.5\n")
+
+    def test_a_table_of_several_metrics(self):
+        study = {"name": "a.yaml", "sets": ["a"], "variants": {"x": None}, "metrics": {"auroc": "", "mean_iou": ""}}
+        study["tables"] = {"two": {"metrics": ["auroc", "mean_iou"]}}
+        rows = [{"set": "a", "variant": "x", "seed": "0", "auroc": "0.5", "mean_iou": "0.25"}]
+        self.assertEqual(tables.table_of(study, rows, "two").splitlines()[2], "| x | 0.500 | 0.250 |")
+        self.assertEqual(tables.table_of(study, [], "two").splitlines()[2], "| x | not run | not run |")
+
+
+class TestSets(unittest.TestCase):
+    def test_films_of_a_fold_are_tested_and_normal_films_of_the_others_train(self):
+        with tempfile.TemporaryDirectory() as name:
+            data = Path(name)
+            (data / "nih_part").mkdir()
+            # image, patient, fold, view, no_finding
+            films = ["a,1,0,PA,1", "b,2,0,PA,0", "c,3,1,PA,1", "d,4,1,PA,0", "e,5,2,AP,1", "f,6,3,PA,1"]
+            text = "\n".join(["image,patient,fold,view,no_finding", *films])
+            (data / "nih_part/manifest.csv").write_text(text)
+            flags = study_sets.dataset_flags("nih_pa", data, data / "work", 0)
+            with open(flags["dataset_dir"], newline="") as stream:
+                rows = list(csv.DictReader(stream))
+        # fold 0 is tested; d is not normal, e is another view, fold 3 is kept for later evaluation
+        found = [(Path(r["image"]).name, r["split"], r["label"]) for r in rows]
+        self.assertEqual(found, [("a", "test", "0"), ("b", "test", "1"), ("c", "training", "0")])
+
+    def test_an_unknown_set_is_one_line(self):
+        with self.assertRaisesRegex(SystemExit, "error: a set must be one of .*, got 'busi'"):
+            study_sets.dataset_flags("busi", Path(), Path(), 0)
+
+
+class TestPages(unittest.TestCase):
+    def test_tables_are_those_of_their_rows(self):
+        for page in (ROOT / "docs").rglob("*.md"):
+            with self.subTest(page.name):
+                text = page.read_text()
+                self.assertEqual(tables.with_tables(text), text)
+
+    def test_studies_are_complete(self):
+        for path in STUDIES:
+            study = tables.read_study(path)
+            with self.subTest(study["name"]):
+                self.assertLessEqual({"family", "rows", "sets", "seeds", "metrics", "variants"}, study.keys())
+                self.assertLessEqual({*study["sets"]}, study_sets.SETS.keys())
+                self.assertTrue((ROOT / f"configs/args_{study['family']}_train.yaml").is_file())
+
+    def test_rows_say_where_they_come_from(self):
+        for path in STUDIES:
+            study = tables.read_study(path)
+            for row in tables.read_rows(ROOT / study["rows"]):
+                with self.subTest(f"{study['name']} {row['set']} {row['variant']} {row['seed']}"):
+                    self.assertRegex(row["commit"], r"^[0-9a-f]{7,}\+?$")
+                    self.assertIn(row["variant"], study["variants"])
+                    self.assertTrue(row["command"].startswith("python "))
+                    self.assertEqual(len(row["data_digest"]), 16)
+
+
+if __name__ == "__main__":
+    unittest.main()
