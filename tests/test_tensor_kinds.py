@@ -33,6 +33,7 @@ from bundle.anomaly import (
 )
 from bundle.anomaly.adfa import PatchDescriptor
 from bundle.anomaly.center_bank_updater import mean_embedding
+from bundle.anomaly.coreset import greedy_coreset
 from bundle.anomaly.normals import Normals
 from bundle.anomaly.padim import PaDiM
 from bundle.anomaly.patch_memory import PatchMemory
@@ -226,6 +227,7 @@ def functions() -> Iterator[Case]:
         ("plain_tensor", plain_tensor, X),
         ("resized_map", lambda x: [resized_map(x, size) for size in ([3, 2], [12, 10])], X),
         ("k_smallest", lambda v: k_smallest(v, 3, torch.empty(v.shape, dtype=v.dtype)), heat(1, 512)),
+        ("greedy_coreset", lambda p: greedy_coreset(p.flatten(0, -2), 3, torch.Generator()), P),
         ("square_roots_", lambda d: distances.square_roots_(d.clone()), heat(3, 9)),
         ("soft_topk", lambda d: soft_topk(d, 2, 0.1), heat(3, 9)),
         ("soft_topk", lambda d, s: soft_topk(d, 2, 0.1, s), heat(3, 9), torch.ones(3, 1)),

@@ -27,17 +27,17 @@ class FeatureCache:
     Feature maps by the content of the image: what changes the image, as the preprocessing does, changes the key.
 
     An image is kept when it comes for the second time, so images that are changed at random, which never come again,
-    take no room. What is kept is what the backbone gave, so results are the same up to the rounding that batches of
+    take no memory. What is kept is what the backbone gave, so results are the same up to the rounding that batches of
     other sizes bring.
 
     Args:
         folder: where memory-mapped files are kept, also for later runs; ``None`` keeps the maps in memory.
         max_bytes: in memory; an image that does not fit is computed anew each time.
-        half: store half-precision numbers, at half the room.
+        half: store half-precision numbers, at half the bytes.
     """
 
     def __init__(self, folder: str | Path | None = None, max_bytes: int = 4 * 2**30, half: bool = False) -> None:
-        self.folder, self.room = None if folder is None else Path(folder), max_bytes
+        self.folder, self.bytes_left = None if folder is None else Path(folder), max_bytes
         self.dtype = np.float16 if half else np.float32
         self.computed = 0
         self._seen: set[str] = set()
@@ -105,8 +105,8 @@ class FeatureCache:
                 os.replace(file.name, self._file(key, level))
             return
         size = sum(array.nbytes for array in stored)
-        if size <= self.room:
-            self.room -= size
+        if size <= self.bytes_left:
+            self.bytes_left -= size
             self._kept[key] = stored
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from bundle.anomaly.coreset import greedy_coreset
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.anomaly.topk.distance import soft_topk_distance
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.backbone import FeatureBackbone
+from bundle.rules import whole_number
 
 __all__ = ["PatchMemory"]
 
@@ -24,7 +26,8 @@ class PatchMemory(nn.Module):
     Euclidean distance of every patch to the nearest stored normal patch (after PatchCore: Roth et al., "Towards total
     recall in industrial anomaly detection", 2022, https://arxiv.org/abs/2106.08265).
 
-    The stored patches are a random part of all, where the paper takes a greedy coreset.
+    The stored patches are a greedy coreset of a random part of all, where the paper takes it of all: that part grows
+    with the memory and not with the number of images.
 
     Args:
         image_size: rows and columns of the images, multiples of 16.
@@ -33,10 +36,11 @@ class PatchMemory(nn.Module):
         backbone_precision: of the backbone's convolutions, see there.
         map_stride: pixels of the image per position of the map, 4, 8 (the paper) or 16.
         memory_size: patches to store, from 1. Where there are fewer, they are stored more than once.
+        candidates: patches, drawn at random, from which each stored one is chosen; 1 leaves the choice to chance.
         pool_size: side of the average over neighbors, 3 as in the paper; 1 leaves it out.
 
     Raises:
-        ValueError: When ``memory_size`` is below 1.
+        ValueError: When ``memory_size`` or ``candidates`` is below 1.
     """
 
     feature_layer = "backbone"
@@ -48,12 +52,13 @@ class PatchMemory(nn.Module):
         backbone_weights: str | None = "default",
         backbone_precision: str = "float32",
         map_stride: int = 8,
-        memory_size: int = 5000,
+        memory_size: int = 2000,
+        candidates: int = 10,
         pool_size: int = 3,
     ) -> None:
         super().__init__()
-        if memory_size < 1:
-            raise ValueError(f"memory_size must be at least 1, got {memory_size}.")
+        whole_number("memory_size", memory_size)
+        self.candidates = whole_number("candidates", candidates)
         self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
         self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.pool_size = pool_size
@@ -67,11 +72,11 @@ class PatchMemory(nn.Module):
     @torch.no_grad()
     def fit(self, normals: Iterable[torch.Tensor], seed: int = 0, **settings: Any) -> None:
         """
-        Store a random part of the normal patches, drawn without replacement.
+        Store normal patches, none twice as long as there are enough.
 
         Args:
             normals: images ``(B, 3, H, W)``, normalized as the backbone was trained; at least one image.
-            seed: of the draw.
+            seed: of the draw and the coreset.
             **settings: of other methods' fits.
 
         Raises:
@@ -84,14 +89,17 @@ class PatchMemory(nn.Module):
         """As :py:meth:`fit`, from batches of the backbone's maps."""
         generator = torch.Generator().manual_seed(seed)
         size, kept, numbers = len(self.patches), self.patches[:0], torch.zeros(0, dtype=torch.float64)
+        most = size * self.candidates
         for maps in batches:  # every patch draws a number, and those with the smallest stay
             new = self.features(maps).flatten(0, 1)
             drawn = torch.rand(len(new), generator=generator, dtype=torch.float64)
             numbers, smallest = torch.cat([numbers, drawn]).sort()
-            numbers, smallest = numbers[:size], smallest[:size].to(new.device)
+            numbers, smallest = numbers[:most], smallest[:most].to(new.device)
             kept = torch.cat([kept, new])[smallest]
         if not len(kept):
             raise ValueError("PatchMemory needs at least 1 normal image, got none.")
+        if len(kept) > size and self.candidates > 1:
+            kept = kept[greedy_coreset(kept, size, generator)]
         self.patches.copy_(kept[torch.arange(size, device=kept.device) % len(kept)])
 
     def distances(self, maps: list[torch.Tensor]) -> torch.Tensor:

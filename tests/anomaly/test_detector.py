@@ -66,7 +66,9 @@ class TestMakeDetector(unittest.TestCase):
             places = ["--dataset_dir", name, "--output_dir", f"{name}/out"]
             status, errors = run_command("--args_file", "configs/args_adfa_train.yaml", *places, "--method", "padmi")
         self.assertEqual(status, 1)
-        self.assertRegex(errors.strip().splitlines()[-1], "^error: method must be one of adfa, padim, patch_memory, got")
+        self.assertRegex(
+            errors.strip().splitlines()[-1], "^error: method must be one of adfa, padim, patch_memory, got"
+        )
 
     def test_a_setting_of_another_method(self):
         with self.assertRaisesRegex(ValueError, "k 5 is a setting of method adfa, padim has none of this name"):

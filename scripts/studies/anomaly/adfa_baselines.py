@@ -103,7 +103,7 @@ def fit(method: str, features: Features, normals: list[dict], epochs: int, seed:
         padim.fit_features(features.batches(normals, 10))
         return padim
     if method == "patch memory":
-        memory = PatchMemory(memory_size=len(normals) * 28 * 28 // 10)  # a tenth of all patches
+        memory = PatchMemory(memory_size=len(normals) * 28 * 28 // 10, candidates=1)  # a tenth of all patches
         memory.fit_features(features.batches(normals, 10), seed)
         return memory
     hard, untrained = "hard" in method, "untrained" in method

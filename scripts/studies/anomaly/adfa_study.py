@@ -305,7 +305,7 @@ def baseline_network(split: Split, method: str, seed: int) -> PaDiM | PatchMemor
         padim = PaDiM(backbone_weights=None)
         padim.fit_features([split.maps(normals)])
         return padim
-    memory = PatchMemory(memory_size=len(normals) * 784 // 10, backbone_weights=None)
+    memory = PatchMemory(memory_size=len(normals) * 784 // 10, candidates=1, backbone_weights=None)
     memory.fit_features([split.maps(normals)], seed)
     return memory
 
