@@ -32,7 +32,7 @@ from bundle.anomaly import (
     keep_features,
 )
 from bundle.anomaly.adfa import PatchDescriptor
-from bundle.anomaly.center_bank_updater import mean_embedding
+from bundle.anomaly.center_bank import mean_embedding
 from bundle.anomaly.coreset import greedy_coreset
 from bundle.anomaly.normals import Normals
 from bundle.anomaly.padim import PaDiM

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bundle.anomaly.center_bank import CenterBank
-from bundle.anomaly.center_bank_updater import mean_embedding
+from bundle.anomaly.center_bank import CenterBank, mean_embedding
 from bundle.anomaly.channel_attention import AdaptiveChannelAttention
 from bundle.anomaly.normals import Normals
 from bundle.anomaly.resizing import resized_map

@@ -1,15 +1,20 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The center bank of ADFA: one stored feature per position."""
+"""The center bank of ADFA: one stored feature per position, and the mean that fills it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import torch
+from monai.utils import CommonKeys
 from torch import nn
 
 from bundle.anomaly.topk.distance import COST_SCALES, soft_topk_distance
+from bundle.training.processes.reduction import summed
 
-__all__ = ["CenterBank"]
+__all__ = ["CenterBank", "mean_embedding"]
 
 
 class CenterBank(nn.Module):
@@ -63,3 +68,31 @@ class CenterBank(nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map patches ``(B, N, C)`` to the summed distances ``Z^T D`` to their nearest centers, shape ``(B, N)``."""
         return soft_topk_distance(patches, self.centers, self.k, self.epsilon, self.scale)
+
+
+@torch.no_grad()
+def mean_embedding(network: Any, data_loader: Iterable, reduce: bool = True) -> torch.Tensor:
+    """
+    Return the mean embedding of all images, per position (ADFA Eq. 3).
+
+    Args:
+        network: un-wrapped module with ``describe(images) -> (B, N, C)`` and a ``center_bank``.
+        data_loader: each normal image once; batches are images ``(B, C, H, W)`` or dictionaries with them as
+            ``image``.
+        reduce: over all processes, each of which then sees a part of the images.
+
+    Returns:
+        shape ``(N, C)``.
+    """
+    centers = network.center_bank.centers
+    total, count = torch.zeros_like(centers, dtype=torch.float64), 0
+    for batch in data_loader:
+        images = batch[CommonKeys.IMAGE] if isinstance(batch, Mapping) else batch
+        patches = network.describe(images.to(centers.device))
+        total += patches.double().sum(dim=0)
+        count += patches.shape[0]
+    mean = total / count
+    if reduce:
+        total, number = summed(total, count)
+        mean = total / number
+    return mean.to(centers.dtype)

@@ -5,46 +5,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
+from bundle.anomaly.center_bank import mean_embedding
 from bundle.training.processes.reduction import summed
 
-__all__ = ["CenterBankUpdater", "mean_embedding"]
+__all__ = ["CenterBankUpdater"]
 
 _MODES = ("once", "epoch", "ema")
-
-
-@torch.no_grad()
-def mean_embedding(network: Any, data_loader: Iterable, reduce: bool = True) -> torch.Tensor:
-    """
-    Return the mean embedding of all images, per position (ADFA Eq. 3).
-
-    Args:
-        network: un-wrapped module with ``describe(images) -> (B, N, C)`` and a ``center_bank``.
-        data_loader: each normal image once; batches are images ``(B, C, H, W)`` or dictionaries with them as
-            ``image``.
-        reduce: over all processes, each of which then sees a part of the images.
-
-    Returns:
-        shape ``(N, C)``.
-    """
-    centers = network.center_bank.centers
-    total, count = torch.zeros_like(centers, dtype=torch.float64), 0
-    for batch in data_loader:
-        images = batch[CommonKeys.IMAGE] if isinstance(batch, Mapping) else batch
-        patches = network.describe(images.to(centers.device))
-        total += patches.double().sum(dim=0)
-        count += patches.shape[0]
-    mean = total / count
-    if reduce:
-        total, number = summed(total, count)
-        mean = total / number
-    return mean.to(centers.dtype)
 
 
 class CenterBankUpdater:

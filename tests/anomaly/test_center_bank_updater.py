@@ -14,7 +14,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bundle.anomaly import CenterBank
-from bundle.anomaly.center_bank_updater import CenterBankUpdater, mean_embedding
+from bundle.anomaly.center_bank import mean_embedding
+from bundle.anomaly.center_bank_updater import CenterBankUpdater
 
 
 class _Network(nn.Module):

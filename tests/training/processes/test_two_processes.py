@@ -6,6 +6,7 @@ import logging
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import ignite.distributed as idist
 import torch
@@ -122,6 +123,9 @@ class TestOneProcess(unittest.TestCase):
     def test_nothing_changes(self):
         network = nn.BatchNorm2d(1)
         self.assertIs(parallel_network(network), network)
+        with mock.patch.object(idist, "get_world_size", return_value=2):
+            network.requires_grad_(False)  # torch's own refuses one without a gradient
+            self.assertIs(parallel_network(network), network)
         self.assertEqual(gathered([1, 2]), [1, 2])
         self.assertEqual(share_of_batch(5), 5)
         refuse_processes()
