@@ -176,6 +176,12 @@ def check(run: Run) -> None:
 UIDS = ("SOP", "Study", "Series")
 RANDOM = {"backbone_weights": "random"}
 PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "synthetic_anomaly_share": 0}
+METHOD: dict[str, dict[str, Any]] = {
+    "adfa": {},
+    "padim": {"method": "padim"},
+    # not all patches, or a training image has a distance of 0, which is rounding and differs from export to export
+    "patch_memory": {"method": "patch_memory", "memory_size": 20},
+}
 ADFA = {
     "default": Setting(exported=(".ts", ".pt2")),
     **{
@@ -195,8 +201,8 @@ ADFA = {
     "features in half precision": Setting({"half_features": True, "keep_aspect": False, "refit": False, "k": 16}),
     "bfloat16": Setting({"backbone_precision": "bfloat16", "epsilon": 0.1, "feature_cache": None, "refit": False}),
     "resnet18": Setting({"backbone": "resnet18", **RANDOM, "refit": False}),
-    "padim": Setting({"method": "padim"}, exported=(".ts", ".pt2")),
-    "patch memory": Setting({"method": "patch_memory"}, exported=(".ts", ".pt2")),
+    "padim": Setting(METHOD["padim"], exported=(".ts", ".pt2")),
+    "patch memory": Setting(METHOD["patch_memory"], exported=(".ts", ".pt2")),
     "padim of resnet18, 12 channels": Setting(
         {"method": "padim", "backbone": "resnet18", **RANDOM, "kept_channels": 12}
     ),
@@ -210,7 +216,7 @@ ADFA_LONG = {
     },
     "auto precision": Setting({"backbone_precision": "auto", "epsilon": 0.02}),
     "the paper, exported": Setting(task="paper_train", exported=(".ts", ".pt2")),
-    **({f"onnx, {m}": Setting({"method": m}, exported=(".onnx",)) for m in METHODS} if ONNX else {}),
+    **({f"onnx, {m}": Setting(METHOD[m], exported=(".onnx",)) for m in METHODS} if ONNX else {}),
     **{
         f"epsilon {epsilon}, {scale}, k {k}, stride {s}": Setting(
             {"epsilon": epsilon, "scale": scale, "k": k, "map_stride": s, "refit": scale == "batch_max"}
