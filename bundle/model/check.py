@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping
@@ -53,8 +54,9 @@ def check_model(
         if key in model.settings and json_value(value, key) != model.settings[key]
     }
     own = described(network)
-    if own["arguments"] is not None and own != model.content["network"]:
-        different |= {"network_def": _differing(own, model.content["network"])}
+    known = _with_defaults(model.content["network"], network)
+    if own["arguments"] is not None and own != known:
+        different |= {"network_def": _differing(own, known)}
     if weights_sha256 is not None and weights_sha256 != model.weights_sha256:
         different["ckpt_path"] = (weights_sha256[:12], model.weights_sha256[:12])
         if not override:
@@ -71,6 +73,15 @@ def check_model(
             )
         logger.warning("--%s %s in place of the model's %s: no calibration applies", key, _text(given), _text(known))
     return list(different)
+
+
+def _with_defaults(known: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+    """Return the description of a network with the default of every argument that its class came to have later."""
+    if known["name"] != type(network).__name__ or known["arguments"] is None:
+        return known
+    parameters = inspect.signature(type(network)).parameters.items()
+    defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
+    return {"name": known["name"], "arguments": {**json_value(defaults, "network"), **known["arguments"]}}
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Any, Any]:

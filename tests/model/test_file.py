@@ -68,6 +68,19 @@ class TestModelFile(unittest.TestCase):
         same = {"resize": [32.0, 32], "top_fraction": 0.10, "classes": ("a", "b"), "unknown to the model": 7}
         self.assertEqual(check_model(model, same, self.network, model.weights_sha256), [])
 
+    def test_an_argument_that_came_later_has_its_default(self):
+        network = json.loads((self.folder / "model.json").read_text())["network"]
+        del network["arguments"]["attention"]  # as in a file from before there was a choice
+        self.change(network=network)
+        content = json.loads((self.folder / "model.json").read_text())
+        (self.folder / "model.json").write_text(json.dumps(sealed(content)))
+        model = read_model(self.folder)
+        self.assertEqual(check_model(model, {}, model.network()), [])
+        with self.assertRaisesRegex(
+            ValueError, '--network_def {"attention": "se"} contradicts .* {"attention": "sna"}'
+        ):
+            check_model(model, {}, self.network)
+
     def test_each_contradiction_is_refused_with_both_values_and_the_way_to_do_it_on_purpose(self):
         model = read_model(self.folder)
         other = AttentionLite0(2, (32, 32), attention="none", pretrained=None)
