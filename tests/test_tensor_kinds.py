@@ -46,6 +46,7 @@ from bundle.anomaly.topk.distance import COST_SCALES, cost_scale, soft_topk_dist
 from bundle.anomaly.topk.smallest import k_smallest
 from bundle.anomaly.topk.weights import solve_weights
 from bundle.anomaly.whitening import whitening_matrix
+from bundle.anomaly.whole_image import WholeImageDistance
 from bundle.classification import (
     AttentionLite0,
     ClassExplainer,
@@ -258,6 +259,7 @@ def blocks() -> Iterator[Case]:
     x = random(2, 32, 8, 6)
     for names, make, *inputs in (
         (("AdaptiveChannelAttention",), lambda: AdaptiveChannelAttention(32), x),
+        (("WholeImageDistance",), lambda: WholeImageDistance((256, 192), 32, memory_size=4), x),
         (("CBAM",), lambda: CBAM(32), x),
         (("SCSE",), lambda: SCSE(32), x),
         (("EfficientChannelAttention",), lambda: EfficientChannelAttention(32), x),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,17 @@ from bundle.anomaly.normals import Normals
 from bundle.anomaly.resizing import resized_map
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.anomaly.whitening import whitening_matrix
+from bundle.anomaly.whole_image import WholeImageDistance
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.backbone import FeatureBackbone
+from bundle.rules import number_in
 
 __all__ = ["ADFA", "PAPER_SETTING", "PatchDescriptor"]
 
 # the network of the ADFA paper, where it is not that of the defaults
-PAPER_SETTING: dict[str, Any] = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4}
+PAPER_SETTING: dict[str, Any] = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4, "whole_weight": 0}
+
+HOTTEST, ENOUGH = 0.02, 256  # share of a map, and normal images, that its deviation is measured by
 
 
 class PatchDescriptor(nn.Module):
@@ -197,13 +201,16 @@ class ADFA(nn.Module):
         map_stride: pixels of the image per position of the map, 8, or 4 (the paper) at sixteen times the distances.
         backbone_precision: of the backbone's convolutions, see :py:class:`bundle.networks.FeatureBackbone`; all
             else is float32.
+        whole_weight: share of :py:class:`bundle.anomaly.whole_image.WholeImageDistance` in the map, in [0, 1); 0 is the
+            paper's map and does without the deepest stage. It counts once :py:meth:`fit` has seen normal images.
 
     Raises:
         ValueError: When ``image_size`` is not a pair of multiples of 16, ``map_stride`` is not 4 or 8, or another
             argument is out of range.
     """
 
-    feature_layer = "backbone"
+    BEFORE: ClassVar[dict[str, Any]] = {"whole_weight": 0.0}  # of a model from before there was the argument
+    feature_layer, feature_map = "backbone", 2  # what kind of picture an image is, stride 16 says
 
     def __init__(
         self,
@@ -218,20 +225,24 @@ class ADFA(nn.Module):
         scale: str = "row_mean",
         map_stride: int = 8,
         backbone_precision: str = "float32",
+        whole_weight: float = 0.75,
     ) -> None:
         super().__init__()
+        number_in("whole_weight", whole_weight, 0, 1, without_high=True)
         if map_stride not in (4, 8):
             raise ValueError(f"map_stride must be 4 or 8, got {map_stride}.")
         if len(image_size) != 2 or any(s < 16 or s % 16 for s in image_size):
             raise ValueError(f"image_size must be two multiples of 16, got {list(image_size)}.")
-        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
+        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision, deepest=whole_weight > 0)
         self.descriptor = PatchDescriptor(
-            self.backbone.channels, descriptor_channels, attention_weight, pool_size, map_stride // 4
+            self.backbone.channels[:3], descriptor_channels, attention_weight, pool_size, map_stride // 4
         )
         self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.center_bank = CenterBank(
             self.map_size[0] * self.map_size[1], self.descriptor.out_channels, k, epsilon, scale
         )
+        self.whole = WholeImageDistance(image_size, self.backbone.channels[3]) if whole_weight > 0 else None
+        self.whole_weight = float(whole_weight)
 
     @classmethod
     def paper(cls, **settings: Any) -> ADFA:
@@ -261,6 +272,25 @@ class ADFA(nn.Module):
         found = normals.moments(self.stacked_features)
         self.descriptor.whiten(found.mean(), found.covariance(within_positions), shrinkage)
         self.center_bank.set_centers(mean_embedding(self, normals, reduce=False))
+        if self.whole is not None:
+            self._fit_whole(normals, shrinkage)
+
+    @torch.no_grad()
+    def _fit_whole(self, normals: Normals, shrinkage: float) -> None:
+        """Fit the distance of whole images, and bring it and the map to one unit: deviations of normal images."""
+        assert self.whole is not None
+        cells: list[torch.Tensor] = []
+        spots: list[torch.Tensor] = []
+        for images in normals:
+            maps = self.backbone(images)
+            cells.append(self.whole.cells(maps[3]))
+            if sum(map(len, spots)) < ENOUGH:
+                distances = self.distance_map(self.describe_features(maps)).flatten(1)
+                spots.append(distances.topk(max(1, round(HOTTEST * distances.shape[1]))).values.mean(dim=1))
+        self.whole.fit(torch.cat(cells), shrinkage)
+        deviation = torch.cat(spots).std().clamp_min(1e-6)
+        shares = torch.stack([(1 - self.whole_weight) / deviation, deviation.new_tensor(self.whole_weight)])
+        self.whole.shares.copy_(shares)
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""
@@ -268,11 +298,11 @@ class ADFA(nn.Module):
 
     def stacked_features(self, image: torch.Tensor) -> torch.Tensor:
         """Return what the descriptor projects but for the coordinates, ``(B, D, h, w)``, of images ``(B, 3, H, W)``."""
-        return stacked_maps(self.backbone(image), self.map_size, self.descriptor.pool_size)
+        return stacked_maps(self.backbone(image)[:3], self.map_size, self.descriptor.pool_size)
 
     def describe_features(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of the backbone's feature maps."""
-        return self.descriptor(maps).flatten(2).transpose(1, 2)
+        return self.descriptor(maps[:3]).flatten(2).transpose(1, 2)
 
     def distance_map(self, patches: torch.Tensor) -> torch.Tensor:
         """Return the map ``(B, 1, h, w)`` of soft top-k distances of patch features ``(B, N, D')``."""
@@ -284,6 +314,10 @@ class ADFA(nn.Module):
             image: shape ``(B, 3, H, W)`` with the ``image_size`` given, normalized as the backbone was trained.
 
         Returns:
-            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units.
+            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units; once fitted with
+            a ``whole_weight``, both distances in deviations of normal images: that of the whole image is added to every
+            position, so the image's score has its share of both.
         """
-        return self.distance_map(self.describe(image))
+        maps = self.backbone(image)
+        distances = self.distance_map(self.describe_features(maps))
+        return distances if self.whole is None else self.whole.joined(distances, maps[3])

@@ -19,7 +19,6 @@ from monai.utils import convert_to_tensor
 __all__ = ["FeatureCache", "keep_features"]
 
 logger = logging.getLogger(__name__)
-_LEVELS = 3
 
 
 class FeatureCache:
@@ -34,12 +33,15 @@ class FeatureCache:
         folder: where memory-mapped files are kept, also for later runs; ``None`` keeps the maps in memory.
         max_bytes: in memory; an image that does not fit is computed anew each time.
         half: store half-precision numbers, at half the bytes.
+        levels: number of maps of an image.
     """
 
-    def __init__(self, folder: str | Path | None = None, max_bytes: int = 4 * 2**30, half: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, max_bytes: int = 4 * 2**30, half: bool = False, levels: int = 3
+    ) -> None:
         self.folder, self.bytes_left = None if folder is None else Path(folder), max_bytes
         self.dtype = np.float16 if half else np.float32
-        self.computed = 0
+        self.computed, self.levels = 0, levels
         self._seen: set[str] = set()
         self._kept: dict[str, list[np.ndarray]] = {}
         if self.folder is not None:
@@ -86,7 +88,7 @@ class FeatureCache:
             return self._kept.get(key)
         if not self._file(key, 0).exists():  # written last
             return None
-        self._kept[key] = [np.load(self._file(key, level), mmap_mode="r") for level in range(_LEVELS)]
+        self._kept[key] = [np.load(self._file(key, level), mmap_mode="r") for level in range(self.levels)]
         return self._kept[key]
 
     def _file(self, key: str, level: int) -> Path:
@@ -132,4 +134,4 @@ def keep_features(network: Any, place: str | None = "memory", half: bool = False
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         folder = Path(place) / digest.hexdigest()[:16]
         logger.info("features are kept under '%s'", folder)
-    backbone.cache = FeatureCache(folder, half=half)
+    backbone.cache = FeatureCache(folder, half=half, levels=len(backbone.strides))

@@ -76,11 +76,12 @@ def check_model(
 
 
 def _with_defaults(known: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
-    """Return the description of a network with the default of every argument that its class came to have later."""
+    """Return the description of a network with every argument that its class came to have later, as it was before."""
     if known["name"] != type(network).__name__ or known["arguments"] is None:
         return known
     parameters = inspect.signature(type(network)).parameters.items()
     defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
+    defaults |= getattr(type(network), "BEFORE", {})
     return {"name": known["name"], "arguments": {**json_value(defaults, "network"), **known["arguments"]}}
 
 

@@ -21,16 +21,16 @@ class FeatureCells:
     """
     Add ``feature_cells``, ``(16, C)``, to every item of an evaluator, before its post-processing.
 
-    They are the means of the map of the network's ``feature_layer``, see
-    :py:func:`bundle.model.typicality.cells_of`. A network that names no layer, such as an exported file, adds
-    nothing, and neither do images too small for it.
+    They are the means of the map of the network's ``feature_layer`` (of several, the one of number ``feature_map``, by
+    default the last), see :py:func:`bundle.model.typicality.cells_of`. A network that names no layer, such as an
+    exported file, adds nothing, and neither do images too small for it.
 
     Args:
         network: un-wrapped network that the evaluator runs.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.layer = _layer(network)
+        self.layer, self.number = _layer(network), getattr(network, "feature_map", -1)
         self._hook: Any = None
         self._cells: torch.Tensor | None = None
 
@@ -55,7 +55,7 @@ class FeatureCells:
     def _keep(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         # the first pass counts: explanations and attention mining run the network once more, on other images
         if self._cells is None:
-            self._cells = _cells(output)
+            self._cells = _cells(output, self.number)
 
     def __call__(self, engine: Engine) -> None:
         """Add the cells of the batch that has just gone through the network."""
@@ -76,9 +76,10 @@ def feature_cells(network: nn.Module, images: torch.Tensor) -> torch.Tensor | No
     if layer is None:
         return None
     found: list[torch.Tensor | None] = []
+    number = getattr(network, "feature_map", -1)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with eval_mode(network):  # without gradients
-        hook = layer.register_forward_hook(lambda module, inputs, output: found.append(_cells(output)))
+        hook = layer.register_forward_hook(lambda module, inputs, output: found.append(_cells(output, number)))
         try:
             network(torch.as_tensor(images).to(device))
         finally:
@@ -91,6 +92,6 @@ def _layer(network: nn.Module) -> nn.Module | None:
     return None if name is None else network.get_submodule(name)
 
 
-def _cells(output: Any) -> torch.Tensor | None:
-    features = output[-1] if isinstance(output, list | tuple) else output  # a backbone returns several, deepest last
+def _cells(output: Any, number: int) -> torch.Tensor | None:
+    features = output[number] if isinstance(output, list | tuple) else output  # a backbone returns several
     return cells_of(torch.as_tensor(features).detach())

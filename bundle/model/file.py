@@ -124,7 +124,8 @@ class ModelFile:
                 "a network of one's own is given as network_def, in a layer after the others."
             )
         try:
-            return getattr(family, name)(**arguments)
+            made = getattr(family, name)
+            return made(**{**getattr(made, "BEFORE", {}), **arguments})
         except TypeError as error:
             raise ValueError(f"'{self.folder / MODEL_FILE}': network '{name}': {error}.") from None
 

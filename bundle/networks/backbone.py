@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen ImageNet networks as feature taps at strides 4, 8 and 16."""
+"""Frozen ImageNet networks as feature taps at strides 4, 8 and 16, and 32 where it is asked for."""
 
 from __future__ import annotations
 
@@ -91,16 +91,19 @@ class FeatureBackbone(nn.Module):
             as ``None``, which MONAI's command line cannot pass.
         precision: of the convolutions, one of ``PRECISIONS``; ``"auto"`` is bfloat16 where the processor multiplies in
             it (AVX-512 BF16, AMX, recent GPUs). The maps are float32 in any case, and so is all in TorchScript.
+        deepest: one map more, of the last stage, at stride 32.
 
     Raises:
         ValueError: When ``name`` or ``precision`` is unknown or the weights do not fit.
         FileNotFoundError: When the weights do not exist.
     """
 
-    strides = (4, 8, 16)
-
     def __init__(
-        self, name: str = "efficientnet_lite0", weights: str | None = "default", precision: str = "float32"
+        self,
+        name: str = "efficientnet_lite0",
+        weights: str | None = "default",
+        precision: str = "float32",
+        deepest: bool = False,
     ) -> None:
         super().__init__()
         if name not in BACKBONES:
@@ -111,20 +114,23 @@ class FeatureBackbone(nn.Module):
         if name == "efficientnet_lite0":
             trunk: EfficientNetLite0 | ResNet = EfficientNetLite0()
             rename: str | None = r"(?<![^.])_"  # the file's names start with underscores
-            self.channels: tuple[int, ...] = (24, 40, 112)
+            self.channels: tuple[int, ...] = (24, 40, 112, 320)
         else:
             trunk = make_resnet(name)
             rename = None
-            self.channels = tuple(c * _RESNETS[name][0].expansion for c in (64, 128, 256))
+            self.channels = tuple(c * _RESNETS[name][0].expansion for c in (64, 128, 256, 512))
         if (source := weights_source(weights, name)) is not None:
             logger.info("%s: %s", name, load_pretrained(trunk, source, rename=rename))
         if isinstance(trunk, EfficientNetLite0):
-            ends = [0] + [trunk.stage_ends[i] + 1 for i in (1, 2, 4)]
+            ends = [0] + [trunk.stage_ends[i] + 1 for i in (1, 2, 4, 6)]
             stages = [list(trunk.blocks[i:j]) for i, j in itertools.pairwise(ends)]
             stages[0] = [trunk.conv_stem, trunk.bn0, trunk.act, *stages[0]]
         else:
             stages = [[trunk.conv1, trunk.bn1, trunk.act, trunk.maxpool, trunk.layer1], [trunk.layer2], [trunk.layer3]]
-        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+            stages.append([trunk.layer4])
+        taps = 4 if deepest else 3
+        self.strides, self.channels = (4, 8, 16, 32)[:taps], self.channels[:taps]
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages[:taps])
         self.cache: Any = None  # see keep_features
         self.eval().requires_grad_(False)
 

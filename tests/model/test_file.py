@@ -68,6 +68,21 @@ class TestModelFile(unittest.TestCase):
         same = {"resize": [32.0, 32], "top_fraction": 0.10, "classes": ("a", "b"), "unknown to the model": 7}
         self.assertEqual(check_model(model, same, self.network, model.weights_sha256), [])
 
+    def test_a_model_from_before_the_whole_image_has_its_map_alone(self):
+        network = ADFA((32, 32), "resnet18", None, whole_weight=0)
+        torch.save(network.state_dict(), self.folder / "model.pt")
+        self.write(family="adfa", network=network)
+        written = json.loads((self.folder / "model.json").read_text())["network"]
+        del written["arguments"]["whole_weight"]
+        self.change(network=written)
+        content = json.loads((self.folder / "model.json").read_text())
+        (self.folder / "model.json").write_text(json.dumps(sealed(content)))
+        model = read_model(self.folder)
+        model.network().load_state_dict(network.state_dict())
+        self.assertEqual(check_model(model, {}, model.network()), [])
+        with self.assertRaisesRegex(ValueError, "whole_weight.*contradicts"):
+            check_model(model, {}, ADFA((32, 32), "resnet18", None))
+
     def test_an_argument_that_came_later_has_its_default(self):
         network = json.loads((self.folder / "model.json").read_text())["network"]
         del network["arguments"]["attention"]  # as in a file from before there was a choice

@@ -1,0 +1,151 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The distance of a whole image to normal ones, in the deepest features of a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from bundle.anomaly.patch_statistics import PatchStatistics
+from bundle.anomaly.whitening import whitening_matrix
+
+__all__ = ["WholeImageDistance"]
+
+STRIDE = 32  # of the deepest stage
+
+
+class WholeImageDistance(nn.Module):
+    r"""
+    Mean distance of the cells of a coarse grid to the nearest normal image, cell by cell.
+
+    What makes a film abnormal is often large and diffuse. Maps of strides 4 to 16 do not see it; the deepest stage
+    does. Its map is averaged over a grid of cells, the deviations from each cell's normal mean are whitened by the
+    covariance within cells (as ADFA's patches are), and each cell :math:`c` is compared with the same cell of stored
+    normal images :math:`n`:
+
+    .. math:: d(x) = \frac{1}{|C|} \sum_{c \in C} \min_n \lVert W (x_c - \mu_c) - z_{nc} \rVert
+
+    Args:
+        image_size: rows and columns of the images.
+        channels: of the deepest map.
+        grid: cells of a side; fewer where the map has fewer positions.
+        memory_size: normal images to store, from 1. Where there are fewer, they are stored more than once.
+
+    Raises:
+        ValueError: When ``grid`` or ``memory_size`` is below 1.
+
+    Example:
+        >>> distance = WholeImageDistance((64, 64), channels=2, grid=2, memory_size=3)
+        >>> distance.fit(torch.rand(5, 4, 2))
+        >>> distance(torch.rand(1, 2, 2, 2)).shape
+        torch.Size([1])
+    """
+
+    def __init__(self, image_size: Sequence[int], channels: int, grid: int = 3, memory_size: int = 256) -> None:
+        super().__init__()
+        if grid < 1 or memory_size < 1:
+            raise ValueError(f"grid and memory_size must be at least 1, got {grid} and {memory_size}.")
+        rows, columns = (averaging(-(-size // STRIDE), grid) for size in image_size)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        cells = len(rows) * len(columns)
+        self.register_buffer("mean", torch.zeros(cells, channels))
+        self.register_buffer("matrix", torch.eye(channels))
+        self.register_buffer("memory", torch.zeros(cells, memory_size, channels))
+        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("shares", torch.tensor([1.0, 0.0]))  # of a map and of this distance, until it is fitted
+        self.rows: torch.Tensor
+        self.columns: torch.Tensor
+        self.mean: torch.Tensor
+        self.matrix: torch.Tensor
+        self.memory: torch.Tensor
+        self.deviation: torch.Tensor  # of the distances of normal images
+        self.shares: torch.Tensor
+
+    def cells(self, deepest: torch.Tensor) -> torch.Tensor:
+        """Return the means over the cells, ``(B, cells, C)``, of a deepest map ``(B, C, h, w)``."""
+        return (self.rows @ deepest @ self.columns.T).flatten(2).transpose(1, 2)
+
+    @torch.no_grad()
+    def fit(self, cells: torch.Tensor, shrinkage: float = 0.1, seed: int = 0) -> None:
+        """
+        Estimate the whitening, store normal images, and measure how far normal images are from the others.
+
+        Args:
+            cells: of normal images, ``(N, cells, C)`` with ``N`` at least 2, see :py:meth:`cells`.
+            shrinkage: see :py:func:`bundle.anomaly.whitening.whitening_matrix`.
+            seed: of the draw of the images that are stored.
+
+        Raises:
+            ValueError: When there are fewer than two images.
+        """
+        if len(cells) < 2:
+            raise ValueError(f"the distance of whole images needs at least 2 normal images, got {len(cells)}.")
+        found = PatchStatistics.of(cells.transpose(1, 2).unsqueeze(-1))
+        self.mean.copy_(found.total / found.count)
+        self.matrix.copy_(whitening_matrix(found.covariance(), shrinkage))
+        whitened = self.whitened(cells)
+        drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))[: self.memory.shape[1]]
+        stored = whitened[:, drawn.to(cells.device)]
+        between = cell_distances(whitened, stored)
+        between[:, drawn, torch.arange(len(drawn))] = torch.inf  # an image is not its own neighbor
+        self.deviation.copy_(between.amin(dim=2).mean(dim=0).std().clamp_min(1e-6))
+        again = torch.arange(self.memory.shape[1], device=cells.device) % len(drawn)
+        self.memory.copy_(stored[:, again])
+
+    def whitened(self, cells: torch.Tensor) -> torch.Tensor:
+        """Return whitened deviations, cells first, ``(cells, B, C)``, of cells ``(B, cells, C)``."""
+        return ((cells - self.mean) @ self.matrix.T).transpose(0, 1)
+
+    def forward(self, deepest: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            deepest: map of stride 32, shape ``(B, C, h, w)``.
+
+        Returns:
+            distances in deviations of normal images, shape ``(B,)``.
+        """
+        distances = cell_distances(self.whitened(self.cells(deepest)), self.memory)
+        return distances.amin(dim=2).mean(dim=0) / self.deviation
+
+    def joined(self, distances: torch.Tensor, deepest: torch.Tensor) -> torch.Tensor:
+        """
+        Return a map of distances with the image's own added to every position, both in deviations of normal images.
+
+        Args:
+            distances: shape ``(B, 1, h, w)``.
+            deepest: map of stride 32, shape ``(B, C, h, w)``.
+        """
+        return self.shares[0] * distances + self.shares[1] * self(deepest)[:, None, None, None]
+
+
+def cell_distances(cells: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """Return distances ``(cells, B, M)`` of centered features ``(cells, B, C)`` to stored ones ``(cells, M, C)``."""
+    squares = cells.square().sum(dim=2, keepdim=True) + stored.square().sum(dim=2).unsqueeze(1)
+    return (squares - 2 * cells @ stored.transpose(1, 2)).clamp_min(0).sqrt()
+
+
+def averaging(size: int, cells: int) -> torch.Tensor:
+    """
+    Return the matrix that averages positions over cells of equal width; a position may lie in two in part.
+
+    Args:
+        size: positions.
+        cells: wanted; at most as many as positions.
+
+    Returns:
+        shape ``(cells, size)``, rows that sum to 1.
+
+    Example:
+        >>> averaging(3, 2) * 1.5
+        tensor([[1.0000, 0.5000, 0.0000],
+                [0.0000, 0.5000, 1.0000]])
+    """
+    cells = min(cells, size)
+    width = size / cells
+    low, high = torch.arange(cells)[:, None] * width, torch.arange(1, cells + 1)[:, None] * width
+    edges = torch.arange(size)
+    return (torch.minimum(high, edges + 1) - torch.maximum(low, edges)).clamp_min(0) / width
