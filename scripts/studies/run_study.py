@@ -10,7 +10,7 @@ Run a study: variants of a family's settings, each trained and evaluated by the 
 A study is a YAML file beside this script: data sets, seeds, and variants, which are flags of the workflow. Every
 finished run is a row of its rows file, and a run that is there is not repeated, so the command resumes where it was
 stopped. A row has the metrics, the number and digest of the training items, the commit (with + where files had
-changed), the seconds, and the command. WORK keeps the features of frozen networks and each run's scores.
+changed), the device, the seconds, and the command. WORK keeps the features of frozen networks and each run's scores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from study_sets import Flags, dataset_flags
 from tables import ROOT, Row, read_rows, read_study, table_of
 
 FIXED = ("set", "variant", "seed")
-ORIGIN = ("items", "data_digest", "commit", "seconds", "command")
+ORIGIN = ("items", "data_digest", "commit", "device", "seconds", "command")
 TASKS = ("train", "evaluate")
 
 
@@ -48,9 +48,8 @@ def jobs_of(study: dict[str, Any]) -> Iterator[Job]:
     """Yield the jobs of a study, seed by seed, so that a run that is stopped has whole seeds."""
     for seed in study["seeds"]:
         for name in study["sets"]:
-            for variant, settings in study["variants"].items():
-                if name in (settings or {}).get("sets", study["sets"]):
-                    yield Job(name, variant, seed)
+            if seed == study["seeds"][0] or name not in study.get("once", ()):
+                yield from (Job(name, variant, seed) for variant in study["variants"])
 
 
 def commit_of(root: Path) -> str:
@@ -61,6 +60,13 @@ def commit_of(root: Path) -> str:
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "bundle", "configs", "scripts")
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def device_name() -> str:
+    """Return the name of the accelerator that a run would take, or ``CPU``."""
+    import torch  # only where something is run
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def run_task(family: str, task: str, flags: Flags) -> list[str]:
@@ -116,6 +122,7 @@ def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
         "items": training["items"],
         "data_digest": training["digest"][:16],
         "commit": commit_of(ROOT),
+        "device": device_name(),
         "seconds": round(time.monotonic() - started),
         "command": text,
     }

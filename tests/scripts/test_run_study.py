@@ -64,6 +64,7 @@ class TestStudy(unittest.TestCase):
             mock.patch.object(sys, "argv", command),
             mock.patch.object(tables, "STUDIES", self.root),
             mock.patch.object(run_study, "run_task", side_effect=workflow) as runs,
+            mock.patch.object(run_study, "device_name", return_value="CPU"),
             redirect_stdout(out),
         ):
             run_study.main()
@@ -76,13 +77,18 @@ class TestStudy(unittest.TestCase):
         rows = tables.read_rows(rows_path)
         self.assertEqual([(r["variant"], r["seed"]) for r in rows[:2]], [("adfa", "0"), ("padim", "0")])
         self.assertEqual(rows[0]["data_digest"], "0123456789abcdef")
-        self.assertEqual((rows[0]["sensitivity"], rows[0]["items"]), ("", "4"))
+        self.assertEqual((rows[0]["sensitivity"], rows[0]["items"], rows[0]["device"]), ("", "4", "CPU"))
         self.assertIn("OUT", rows[0]["command"])
         self.assertNotIn(str(self.root), rows[0]["command"])
         # by hand: mean of 0.7 and 0.8; the ends are 0.6 and 0.7, 0.8 and 0.9
         self.assertIn("| padim | 0.750 (0.65 to 0.85) [0.700 0.800] |", out)
         self.assertEqual(self.run_it("--rows", str(rows_path))[0], 0)
         self.assertTrue((self.root / "work/brainmri/padim_1/scores.csv").is_file())
+
+    def test_a_set_with_its_own_split_is_run_once(self):
+        study = {"sets": ["brainmri", "zhanglab"], "once": ["zhanglab"], "seeds": [0, 1], "variants": {"adfa": None}}
+        found = [(job.set, job.seed) for job in run_study.jobs_of(study)]
+        self.assertEqual(found, [("brainmri", 0), ("zhanglab", 0), ("brainmri", 1)])
 
     def test_quick_is_a_part_in_a_file_of_its_own(self):
         count, _ = self.run_it("--quick")
