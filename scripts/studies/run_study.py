@@ -7,7 +7,8 @@ Run a study: variants of a family's settings, each trained and evaluated by the 
     python scripts/studies/run_study.py anomaly/methods.yaml DATA --work WORK --quick
     python scripts/studies/tables.py
 
-A study is a YAML file beside this script: data sets, seeds, and variants, which are flags of the workflow. Every
+A study is a YAML file beside this script: data sets, seeds, and variants, which are flags of the workflow (``train``,
+``evaluate``) or another configuration of training (``config: adfa_paper`` for ``args_adfa_paper_train.yaml``). Every
 finished run is a row of its rows file, and a run that is there is not repeated, so the command resumes where it was
 stopped. A row has the metrics, the number and digest of the training items, the commit (with + where files had
 changed), the device, the seconds, and the command. WORK keeps the features of frozen networks and each run's scores.
@@ -102,8 +103,9 @@ def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         cache = {"feature_cache": work / "features"} if study.get("feature_cache") else {}
-        flags = {**common, **cache, **study.get("flags", {}), **own["train"]}
-        command = run_task(study["family"], "train", {**flags, "output_dir": out, "tensorboard": False})
+        flags: Flags = {**common, **cache, **study.get("flags", {}), **own["train"]}
+        flags |= {"output_dir": out, "tensorboard": False}
+        command = run_task(settings.get("config", study["family"]), "train", flags)
         chosen = {**common, "formats": "[csv]", **own["evaluate"]}
         run_task(study["family"], "evaluate", {**chosen, "model_dir": out, "output_dir": out / "test"})
         metrics = json.loads((out / "test" / "metrics.json").read_text())
