@@ -40,7 +40,7 @@ def overrides_of(arguments: list[str], phase: str) -> dict[str, Any]:
     return {k: v if v is not None else "null" if k in PATHS else "$None" for k, v in values.items()}
 
 
-SHARED = ("backbone_weights", "mining_steps", "mining_threshold")  # keys of every phase that begin like one's own
+SHARED = ("mining_steps", "mining_threshold")  # keys of every phase that begin like one's own
 
 
 def main() -> None:

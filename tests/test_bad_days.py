@@ -27,7 +27,7 @@ from tests.workflows import START, run_workflow, workflow_of, write_start
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"image_size": [64, 64]}
-FAMILIES = {"adfa": {"backbone_weights": "random"}, "sna": {"pretrained": None}, "msa": {"backbone_weights": None}}
+FAMILIES = {"adfa": {"weights": "random"}, "sna": {"weights": None}, "msa": {"weights": None}}
 
 
 def run_here(name: str, **settings) -> None:

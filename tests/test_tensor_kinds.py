@@ -137,7 +137,7 @@ def seeded(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def adfa(**settings: Any) -> ADFA:
-    network = ADFA(SIZE, backbone_weights=None, **{"descriptor_channels": 8, **settings})
+    network = ADFA(SIZE, weights=None, **{"descriptor_channels": 8, **settings})
     network.center_bank.set_centers(random(*network.center_bank.centers.shape))
     return network
 
@@ -288,12 +288,9 @@ def networks() -> Iterator[Case]:
         *((("ADFA",), lambda scale=scale: adfa(epsilon=0.02, scale=scale, map_stride=4)) for scale in COST_SCALES),
         (("ADFA", "keep_features"), cached_map),
         (("ADFA",), lambda: adfa(backbone="resnet18", epsilon=0.1)),
-        (("PaDiM",), lambda: fitted(PaDiM(SIZE, backbone_weights=None))),
-        (("PatchMemory",), lambda: fitted(PatchMemory(SIZE, memory_size=9, backbone_weights=None))),
-        *(
-            (("AttentionLite0",), lambda a=a: AttentionLite0(2, SIZE, a, pretrained=None))
-            for a in ("sna", "ppcr", "aa")
-        ),
+        (("PaDiM",), lambda: fitted(PaDiM(SIZE, weights=None))),
+        (("PatchMemory",), lambda: fitted(PatchMemory(SIZE, memory_size=9, weights=None))),
+        *((("AttentionLite0",), lambda a=a: AttentionLite0(2, SIZE, a, weights=None)) for a in ("sna", "ppcr", "aa")),
         (("SNAResNet",), lambda: SNAResNet(2)),
         (("SNAResNet",), lambda: SNAResNet(2, attention="cbam", placement="both")),
         (("SNADenseNet",), lambda: SNADenseNet(2)),

@@ -190,7 +190,7 @@ class ADFA(nn.Module):
     Args:
         image_size: rows and columns of the images, multiples of 16.
         backbone: name of a backbone, see :py:class:`bundle.networks.FeatureBackbone`.
-        backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start (an ablation, or because a
+        weights: ``"default"``, a path, a URL, or ``None`` for a random start (an ablation, or because a
             checkpoint of the whole network follows).
         descriptor_channels: feature size ``D'``; 0 is ``D``, ``None`` is the paper's ``(D + 2) // 4``.
         attention_weight: residual weight of the channel attention (Eq. 2).
@@ -216,7 +216,7 @@ class ADFA(nn.Module):
         self,
         image_size: Sequence[int] = (224, 224),
         backbone: str = "efficientnet_lite0",
-        backbone_weights: str | None = "default",
+        weights: str | None = "default",
         descriptor_channels: int | None = 0,
         attention_weight: float = 0.1,
         pool_size: int = 3,
@@ -233,7 +233,7 @@ class ADFA(nn.Module):
             raise ValueError(f"map_stride must be 4 or 8, got {map_stride}.")
         if len(image_size) != 2 or any(s < 16 or s % 16 for s in image_size):
             raise ValueError(f"image_size must be two multiples of 16, got {list(image_size)}.")
-        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision, deepest=whole_weight > 0)
+        self.backbone = FeatureBackbone(backbone, weights, backbone_precision, deepest=whole_weight > 0)
         self.descriptor = PatchDescriptor(
             self.backbone.channels[:3], descriptor_channels, attention_weight, pool_size, map_stride // 4
         )
@@ -253,7 +253,7 @@ class ADFA(nn.Module):
             **settings: further arguments, which come before the paper's.
 
         Example:
-            >>> network = ADFA.paper(image_size=(32, 32), backbone_weights=None)
+            >>> network = ADFA.paper(image_size=(32, 32), weights=None)
             >>> network.map_size, network.descriptor.out_channels, network.center_bank.epsilon
             ([8, 8], 44, 0.1)
         """

@@ -66,7 +66,7 @@ def make_detector(method: str = "adfa", **settings: Any) -> Any:
         ValueError: When the method is unknown, or a setting was changed that only another method has.
 
     Example:
-        >>> make_detector("padim", image_size=(32, 32), backbone_weights=None, k=3).map_size
+        >>> make_detector("padim", image_size=(32, 32), weights=None, k=3).map_size
         [4, 4]
     """
     if method not in METHODS:

@@ -26,7 +26,7 @@ class PaDiM(nn.Module):
     Args:
         image_size: rows and columns of the images, multiples of 16.
         backbone: name of a backbone, see :py:class:`bundle.networks.backbone.FeatureBackbone`.
-        backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start.
+        weights: ``"default"``, a path, a URL, or ``None`` for a random start.
         backbone_precision: of the backbone's convolutions, see there.
         map_stride: pixels of the image per position of the map, 4 (the paper), 8 or 16.
         kept_channels: how many channels of the features are kept, drawn at random as in the paper; 0, or as many as
@@ -44,7 +44,7 @@ class PaDiM(nn.Module):
         self,
         image_size: Sequence[int] = (224, 224),
         backbone: str = "efficientnet_lite0",
-        backbone_weights: str | None = "default",
+        weights: str | None = "default",
         backbone_precision: str = "float32",
         map_stride: int = 8,
         kept_channels: int = 200,
@@ -56,7 +56,7 @@ class PaDiM(nn.Module):
             raise ValueError(f"regularization must be above 0, got {regularization}.")
         if kept_channels < 0:
             raise ValueError(f"kept_channels must be at least 0, got {kept_channels}.")
-        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
+        self.backbone = FeatureBackbone(backbone, weights, backbone_precision)
         self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.pool_size, self.regularization = pool_size, regularization
         positions, total = self.map_size[0] * self.map_size[1], sum(self.backbone.channels)

@@ -32,7 +32,7 @@ class PatchMemory(nn.Module):
     Args:
         image_size: rows and columns of the images, multiples of 16.
         backbone: name of a backbone, see :py:class:`bundle.networks.backbone.FeatureBackbone`.
-        backbone_weights: ``"default"``, a path, a URL, or ``None`` for a random start.
+        weights: ``"default"``, a path, a URL, or ``None`` for a random start.
         backbone_precision: of the backbone's convolutions, see there.
         map_stride: pixels of the image per position of the map, 4, 8 (the paper) or 16.
         memory_size: patches to store, from 1. Where there are fewer, they are stored more than once.
@@ -49,7 +49,7 @@ class PatchMemory(nn.Module):
         self,
         image_size: Sequence[int] = (224, 224),
         backbone: str = "efficientnet_lite0",
-        backbone_weights: str | None = "default",
+        weights: str | None = "default",
         backbone_precision: str = "float32",
         map_stride: int = 8,
         memory_size: int = 2000,
@@ -59,7 +59,7 @@ class PatchMemory(nn.Module):
         super().__init__()
         whole_number("memory_size", memory_size)
         self.candidates = whole_number("candidates", candidates)
-        self.backbone = FeatureBackbone(backbone, backbone_weights, backbone_precision)
+        self.backbone = FeatureBackbone(backbone, weights, backbone_precision)
         self.map_size = [image_size[0] // map_stride, image_size[1] // map_stride]
         self.pool_size = pool_size
         self.register_buffer("patches", torch.zeros(memory_size, sum(self.backbone.channels)))

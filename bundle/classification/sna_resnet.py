@@ -72,7 +72,7 @@ class SNAResNet(ResNet):
         placement: ``"stem"`` after the first max-pooling, ``"blocks"`` on every residual branch, ``"both"``; by default
             ``"stem"`` for ``sna``, as in the paper, and ``"blocks"`` for the others. ``aa`` leaves stage 1 out (its
             position logits are quadratic in the positions).
-        pretrained: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
+        weights: path or URL of torchvision weights, ``"default"`` for torchvision's URL, ``"random"`` or ``None``
             for a random start.
         attention_options: further arguments of :py:func:`make_attention`, such as ``rank``.
 
@@ -90,7 +90,7 @@ class SNAResNet(ResNet):
         image_size: tuple[int, int] = (224, 224),
         attention: str | None = "sna",
         placement: str | None = None,
-        pretrained: str | None = None,
+        weights: str | None = None,
         attention_options: dict[str, Any] | None = None,
     ) -> None:
         if depth not in _LAYERS:
@@ -112,7 +112,7 @@ class SNAResNet(ResNet):
             for child in layer if where.in_stage(i) else ():
                 child.attention = make_attention(attention, channels, (height, width), **options)
             height, width = -(-height // 2), -(-width // 2)
-        if (source := weights_source(pretrained, f"resnet{depth}")) is not None:
+        if (source := weights_source(weights, f"resnet{depth}")) is not None:
             logger.info("ResNet-%d: %s", depth, load_pretrained(self, source, ignore=r"^fc\.|attention|^maxpool\."))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,13 @@ from bundle.command.options import is_switch, items_of, typed_value
 __all__ = ["CommandLine", "check_settings", "listed"]
 
 _OF_MONAI = {name for f in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(f).parameters}
+_HINTS = {  # what difflib cannot guess
+    "made_abnormal_share": "its name is '--synthetic_anomaly_share' now.",
+    "backbone_weights": "its name is '--weights' now.",
+    "pretrained": "its name is '--weights' now.",
+    "weights": "training starts from them; a trained model has its own, and is given as '--model_dir'.",
+}
 _FLAG = re.compile(r"--?[A-Za-z_+%]")
-_HINTS = {"made_abnormal_share": "its name is '--synthetic_anomaly_share' now."}  # what difflib cannot guess
 _MACRO = re.compile(r"%(.+\.(?:json|ya?ml))(?:::.*)?$", re.IGNORECASE)
 
 

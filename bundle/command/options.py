@@ -20,11 +20,11 @@ __all__ = ["PATHS", "is_switch", "items_of", "literal", "protected", "read_optio
 # options that name a file or a folder: always a plain value, never an expression
 PATHS = frozenset(
     "input dataset_dir output_dir model_dir ckpt_path calibration_path labels_csv boxes_path exported start_from "
-    "prior_path feature_cache backbone_weights pretrained recalibrate tracking_uri bundle_root input_root".split()
+    "prior_path feature_cache weights recalibrate tracking_uri bundle_root input_root".split()
 )
 _NONE = frozenset({"None", "null", "~"})  # not "none", which is a word of some options
 # paths that may also be nothing, which their configurations write as null
-_OR_NOTHING = frozenset({"feature_cache", "backbone_weights", "pretrained", "recalibrate"})
+_OR_NOTHING = frozenset({"feature_cache", "weights", "recalibrate"})
 _TEXTS = frozenset({"title", "secret", "normal_class", "explained_class", "experiment_name", "run_name"})
 _EXPRESSIONS = ("$", "@", "%")
 _WORD = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,]*?))\s*(?:,|$)""")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from bundle.model.file import ModelFile, described, json_value
+from bundle.model.file import ModelFile, described, json_value, without_start
 
 __all__ = ["check_model"]
 
@@ -54,7 +54,7 @@ def check_model(
         if key in model.settings and json_value(value, key) != model.settings[key]
     }
     own = described(network)
-    known = _with_defaults(model.content["network"], network)
+    known = _with_defaults(model.described, network)
     if own["arguments"] is not None and own != known:
         different |= {"network_def": _differing(own, known)}
     if weights_sha256 is not None and weights_sha256 != model.weights_sha256:
@@ -82,7 +82,10 @@ def _with_defaults(known: Mapping[str, Any], network: nn.Module) -> Mapping[str,
     parameters = inspect.signature(type(network)).parameters.items()
     defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
     defaults |= getattr(type(network), "BEFORE", {})
-    return {"name": known["name"], "arguments": {**json_value(defaults, "network"), **known["arguments"]}}
+    return {
+        "name": known["name"],
+        "arguments": {**json_value(without_start(defaults), "network"), **known["arguments"]},
+    }
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -29,7 +29,8 @@ NOTICE = "Research use only. Not for diagnosis."
 FAMILIES = ("adfa", "sna", "msa")
 _PACKAGES = {"adfa": "bundle.anomaly", "sna": "bundle.classification", "msa": "bundle.localization"}
 _LARGEST = 4 * 2**20  # bytes; a real one has less than 100 kB
-_STARTS = ("backbone_weights", "pretrained", "weights")  # arguments that name where training started: of no use later
+# arguments that name where training started, of no use later: today's, and two of files of before, where they are null
+_STARTS = ("weights", "backbone_weights", "pretrained")
 _PARTS: dict[str, type | tuple[type, ...]] = {
     "family": str,
     "bundle_version": str,
@@ -108,6 +109,12 @@ class ModelFile:
                 return settings[name]
         raise ValueError(f"'{self.folder / MODEL_FILE}' has no setting '{name}', which this version needs.")
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """Class and arguments of the network, as :py:func:`described` gives them of one that is there."""
+        network = self.content["network"]
+        return {"name": network["name"], "arguments": without_start(network["arguments"])}
+
     def network(self) -> nn.Module:
         """
         Return the network, before its weights are loaded.
@@ -115,7 +122,7 @@ class ModelFile:
         Raises:
             ValueError: When its class is none of this package's, or refuses its arguments.
         """
-        name, arguments = self.content["network"]["name"], self.content["network"]["arguments"]
+        name, arguments = self.described["name"], self.described["arguments"]
         family = import_module(_PACKAGES[self.family])
         names = ", ".join(family.NETWORKS)
         if name not in family.NETWORKS or arguments is None:
@@ -125,7 +132,7 @@ class ModelFile:
             )
         try:
             made = getattr(family, name)
-            return made(**{**getattr(made, "BEFORE", {}), **arguments})
+            return made(**{**getattr(made, "BEFORE", {}), **arguments}, weights=None)
         except TypeError as error:
             raise ValueError(f"'{self.folder / MODEL_FILE}': network '{name}': {error}.") from None
 
@@ -373,5 +380,9 @@ def described(network: nn.Module) -> dict[str, Any]:
     kind, arguments = type(network), getattr(network, "arguments", None)
     if not kind.__module__.startswith(tuple(f"{package}." for package in _PACKAGES.values())) or arguments is None:
         return {"name": f"{kind.__module__}.{kind.__qualname__}", "arguments": None}
-    kept = {name: None if name in _STARTS else value for name, value in arguments.items()}
-    return {"name": kind.__name__, "arguments": json_value(kept, "network")}
+    return {"name": kind.__name__, "arguments": json_value(without_start(arguments), "network")}
+
+
+def without_start(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the arguments of a network without the one that names where its training started."""
+    return None if arguments is None else {name: value for name, value in arguments.items() if name not in _STARTS}

@@ -71,7 +71,7 @@ def settings_of(task: str, data: Path, model: Path) -> dict[str, Any]:
         return {"batch_size": 4, "input": str(data / "images"), "model_dir": str(model)}
     small |= {"dataset_dir": str(data), "max_epochs": 4}
     if task == "adfa_train":
-        return {**small, **adfa, "dataset_dir": str(data / "images"), "backbone_weights": "random", "folds": 3}
+        return {**small, **adfa, "dataset_dir": str(data / "images"), "weights": "random", "folds": 3}
     if task == "sna_train":
         return {**small, "classes": ["normal", "square"], "frozen_stages": 1, "averaging": 0.1}
     small["classes"] = ["normal", "square"]

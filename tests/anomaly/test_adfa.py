@@ -14,7 +14,7 @@ from bundle.anomaly.adfa import PatchDescriptor
 
 def _network(**arguments) -> ADFA:
     torch.manual_seed(0)
-    settings = {"image_size": (32, 48), "backbone_weights": None, "descriptor_channels": 8, **arguments}
+    settings = {"image_size": (32, 48), "weights": None, "descriptor_channels": 8, **arguments}
     network = ADFA.paper(**settings)
     network.center_bank.set_centers(torch.randn_like(network.center_bank.centers))
     return network
@@ -134,7 +134,7 @@ class TestADFA(unittest.TestCase):
     def test_rejects_bad_sizes(self):
         for size in ((30, 32), (32,), (0, 32)):
             with self.assertRaisesRegex(ValueError, r"image_size must be two multiples of 16, got \["):
-                ADFA(image_size=size, backbone_weights=None)
+                ADFA(image_size=size, weights=None)
 
 
 if __name__ == "__main__":

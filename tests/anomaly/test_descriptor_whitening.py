@@ -15,7 +15,7 @@ from bundle.training.handler_group import HandlerGroup
 class TestDescriptorWhitening(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(0)
-        self.net = ADFA((64, 64), backbone_weights=None, descriptor_channels=0, attention_weight=0, map_stride=8)
+        self.net = ADFA((64, 64), weights=None, descriptor_channels=0, attention_weight=0, map_stride=8)
         self.loader = [{"image": torch.rand(n, 3, 64, 64)} for n in (3, 2)]
 
     def patches(self):
@@ -38,7 +38,7 @@ class TestDescriptorWhitening(unittest.TestCase):
     def test_narrow_descriptor_keeps_the_size_of_distances(self):
         self.run_once()
         wide = torch.pdist(self.patches()[:50]).mean()
-        self.net = ADFA((64, 64), backbone_weights=None, descriptor_channels=44, attention_weight=0, map_stride=8)
+        self.net = ADFA((64, 64), weights=None, descriptor_channels=44, attention_weight=0, map_stride=8)
         self.run_once()
         self.assertLess(abs(float(torch.pdist(self.patches()[:50]).mean() / wide) - 1), 0.5)
 
@@ -48,6 +48,6 @@ class TestDescriptorWhitening(unittest.TestCase):
         torch.testing.assert_close(self.net.descriptor.projection.weight, before)
 
     def test_too_wide(self):
-        net = ADFA((64, 64), backbone_weights=None, descriptor_channels=177)
+        net = ADFA((64, 64), weights=None, descriptor_channels=177)
         with self.assertRaisesRegex(ValueError, "descriptor_channels must be at most 176"):
             net.descriptor.start_whitened(torch.zeros(176), torch.eye(176))

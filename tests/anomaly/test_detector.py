@@ -20,7 +20,7 @@ from bundle.model import read_model
 from bundle.model.file import sealed
 from tests.workflows import ROOT, run_command, run_workflow, write_start
 
-SMALL = {"image_size": (32, 32), "backbone_weights": None}
+SMALL = {"image_size": (32, 32), "weights": None}
 
 
 class TestEveryMethod(unittest.TestCase):
@@ -52,7 +52,7 @@ class TestEveryMethod(unittest.TestCase):
             self.assertEqual(make_detector(**SMALL).get_submodule(made.feature_layer).channels[:3], (24, 40, 112))
             own = set(inspect.signature(made).parameters) & set(layer)
             self.assertEqual(own - set(layer["network_def"]), set())
-            self.assertEqual(own - {"backbone_weights"} - set(layer["+model_settings"]), set())
+            self.assertEqual(own - set(layer["+model_settings"]), set())
 
 
 class TestMakeDetector(unittest.TestCase):

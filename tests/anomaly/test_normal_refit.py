@@ -20,7 +20,7 @@ from bundle.lists import with_folds
 class TestNormalRefit(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(0)
-        self.net = ADFA((32, 32), backbone_weights=None, descriptor_channels=0, epsilon=0, map_stride=8)
+        self.net = ADFA((32, 32), weights=None, descriptor_channels=0, epsilon=0, map_stride=8)
         self.images = torch.rand(8, 3, 32, 32)
         self.items = with_folds([{"image": image} for image in self.images], folds=3)
 

@@ -9,7 +9,7 @@ import torch
 
 from bundle.anomaly.padim import PaDiM
 
-SMALL = {"image_size": (32, 32), "backbone_weights": None}
+SMALL = {"image_size": (32, 32), "weights": None}
 
 
 class TestPaDiM(unittest.TestCase):

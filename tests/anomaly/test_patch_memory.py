@@ -8,7 +8,7 @@ import torch
 
 from bundle.anomaly.patch_memory import PatchMemory
 
-SMALL = {"image_size": (32, 32), "backbone_weights": None}
+SMALL = {"image_size": (32, 32), "weights": None}
 
 
 class TestPatchMemory(unittest.TestCase):

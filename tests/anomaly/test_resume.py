@@ -22,7 +22,7 @@ EPOCHS = 6
 SMALL = {
     "image_size": [32, 32],
     "resize": [32, 32],
-    "backbone_weights": None,
+    "weights": None,
     "descriptor_channels": 8,
     "batch_size": 4,
     "held_back": 0.5,

@@ -13,7 +13,7 @@ from bundle.anomaly import ADFA
 from bundle.anomaly.normals import Normals
 from bundle.anomaly.whole_image import WholeImageDistance, averaging
 
-SMALL = {"image_size": (64, 64), "backbone_weights": None}
+SMALL = {"image_size": (64, 64), "weights": None}
 
 
 def by_scikit_learn(maps, normals, shrinkage):

@@ -49,7 +49,7 @@ class TestClassExplainer(unittest.TestCase):
         for net in (
             SNAResNet(3, image_size=(64, 64)),
             SNADenseNet(3, image_size=(64, 64)),
-            AttentionLite0(3, image_size=(64, 64), pretrained=None),
+            AttentionLite0(3, image_size=(64, 64), weights=None),
         ):
             net.eval()
             net.get_submodule(net.classifier_layer).weight.data.abs_()  # no map that is 0 everywhere

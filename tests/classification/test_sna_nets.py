@@ -93,7 +93,7 @@ class TestNets(unittest.TestCase):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "weights.pth"
                 torch.save(state, path)
-                loaded = type(gated)(5, attention="se", image_size=(64, 64), pretrained=str(path))
+                loaded = type(gated)(5, attention="se", image_size=(64, 64), weights=str(path))
             own = loaded.state_dict()
             for key, value in plain.state_dict().items():
                 if not key.startswith(("fc.", "class_layers.")):
@@ -114,7 +114,7 @@ class TestNets(unittest.TestCase):
 
 class TestAttentionLite0(unittest.TestCase):
     def test_shape_script_and_single_images(self):
-        network, x = AttentionLite0(3, attention="sna", pretrained=None).eval(), torch.rand(2, 3, 64, 48)
+        network, x = AttentionLite0(3, attention="sna", weights=None).eval(), torch.rand(2, 3, 64, 48)
         y = network(x)
         torch.testing.assert_close(torch.cat([network(i[None]) for i in x]), y, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(torch.jit.script(network)(x), y)
@@ -129,13 +129,13 @@ class TestAttentionLite0(unittest.TestCase):
         self.assertEqual(missing, {"frozen"})
 
     def test_batch_statistics_follow_a_small_data_set(self):
-        network = AttentionLite0(2, pretrained=None)
+        network = AttentionLite0(2, weights=None)
         momenta = {m.momentum for m in network.tuned.modules() if isinstance(m, torch.nn.BatchNorm2d)}
         self.assertEqual(momenta, {0.1})  # 0.01 as in the trunk kept ImageNet's statistics: AUROC 1, accuracy 0.5
 
     def test_features_then_classify_is_forward(self):
         network, x = (
-            AttentionLite0(2, attention="eca", frozen_stages=3, pretrained=None).eval(),
+            AttentionLite0(2, attention="eca", frozen_stages=3, weights=None).eval(),
             torch.rand(1, 3, 64, 64),
         )
         torch.testing.assert_close(network.classify(network.frozen_features(x)), network(x))

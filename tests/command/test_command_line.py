@@ -79,10 +79,17 @@ class TestCommandLine(unittest.TestCase):
                 self.check(f"--{flag}", "5")
 
     def test_an_old_flag_names_the_new_one(self):
-        with self.assertRaisesRegex(
-            ValueError, "'--made_abnormal_share' .*: its name is '--synthetic_anomaly_share' now"
+        for old, new in (
+            ("made_abnormal_share", "synthetic_anomaly_share"),
+            ("backbone_weights", "weights"),
+            ("pretrained", "weights"),
         ):
-            self.check("--made_abnormal_share", "0")
+            with self.assertRaisesRegex(ValueError, f"'--{old}' .*: its name is '--{new}' now"):
+                self.check(f"--{old}", "0")
+
+    def test_a_run_that_trains_nothing_names_the_model_in_place_of_the_start(self):
+        with self.assertRaisesRegex(ValueError, "'--weights' is no setting of this run: .* given as '--model_dir'"):
+            self.check("--weights", "random")
 
     def test_settings_of_tracking_are_known_with_tracking(self):
         self.check("--tracking", "mlflow", "--experiment_name", "a")

@@ -43,7 +43,7 @@ def test_a_plain_text_is_its_own_value(text):
 @pytest.mark.parametrize("key", sorted(PATHS))
 @pytest.mark.parametrize("text", HARD)
 def test_every_path_is_taken_as_it_was_typed(key, text):
-    or_nothing = key in {"feature_cache", "backbone_weights", "pretrained", "recalibrate"}
+    or_nothing = key in {"feature_cache", "weights", "recalibrate"}
     typed = typed_value(key, text)
     assert typed == (None if or_nothing and text in ("None", "~") else text)
     if typed is not None:

@@ -32,9 +32,9 @@ from tests.workflows import run_command, workflow_of
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--image_size", "64", "--resize=64x64", "--batch_size", "4", "--num_workers", "0", "--device", "cpu"]
 FRESH = {
-    "adfa": ["--backbone_weights", "random"],
-    "sna": ["--pretrained", "null"],
-    "msa": ["--backbone_weights", "null"],
+    "adfa": ["--weights", "random"],
+    "sna": ["--weights", "null"],
+    "msa": ["--weights", "null"],
 }
 MIXED = ["--mixed_training", "true"]  # pictures and a DICOM loop
 # what Python Fire, MONAI, YAML, a pattern or a shell could take for something else
@@ -325,9 +325,9 @@ class TestTrainingOfPhases(_Folder):
     def test_flags_of_a_phase_are_read_as_a_command_line_reads_them(self):
         from scripts.train_msa import overrides_of
 
-        words = ["--classes", "a b,c#d", "--labels_csv=l#1.csv", "--backbone_weights", "null", "--seed", "None"]
+        words = ["--classes", "a b,c#d", "--labels_csv=l#1.csv", "--weights", "null", "--seed", "None"]
         words += ["--head_max_epochs", "3", "--mining_steps=2", "--amp", "false"]
-        shared = {"classes": ["a b", "c#d"], "labels_csv": "l#1.csv", "backbone_weights": "null", "seed": "$None"}
+        shared = {"classes": ["a b", "c#d"], "labels_csv": "l#1.csv", "weights": "null", "seed": "$None"}
         shared |= {"mining_steps": 2, "amp": False}
         self.assertEqual(overrides_of(words, "backbone"), shared)
         self.assertEqual(overrides_of(words, "head"), shared | {"max_epochs": 3})

@@ -174,7 +174,7 @@ def check(run: Run) -> None:
 
 
 UIDS = ("SOP", "Study", "Series")
-RANDOM = {"backbone_weights": "random"}
+RANDOM = {"weights": "random"}
 PLAIN = {"whiten": False, "refit": False, "center_mode": "once", "synthetic_anomaly_share": 0}
 METHOD: dict[str, dict[str, Any]] = {
     "adfa": {},
@@ -238,7 +238,7 @@ SNA = {
     "cross entropy, all stages": Setting(
         {"label_smoothing": 0, "frozen_stages": 6}, results={"explanation": "grad_cam_plus_plus"}
     ),
-    "random start": Setting({"pretrained": "random", "attention": "aa"}, results={"explained_class": "Mass"}),
+    "random start": Setting({"weights": "random", "attention": "aa"}, results={"explained_class": "Mass"}),
     "resnet": Setting({"attention": "cbam", "placement": "both"}, layers=RESNET),
     "resnet, sna": Setting(layers=RESNET),
     "densenet": Setting({"attention": "ppcr"}, layers=DENSENET),
@@ -278,7 +278,7 @@ MSA_LONG = {
                 **MINING,
                 "backbone": backbone,
                 # the statistics of a random start stay those of no image while mining
-                "backbone_weights": "default" if backbone == "efficientnet_lite0" else "random",
+                "weights": "default" if backbone == "efficientnet_lite0" else "random",
                 "preservation": mode,
                 "aggregate": aggregate,
                 "atrous": atrous,

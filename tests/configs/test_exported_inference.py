@@ -28,7 +28,7 @@ FAMILIES = {  # a small network, and the settings that make it
         lambda: ADFA(SIZE, "resnet18", None, 0, epsilon=0, map_stride=8),
         {"backbone": "resnet18"},
     ),
-    "sna": (lambda: AttentionLite0(2, SIZE, pretrained=None), {}),
+    "sna": (lambda: AttentionLite0(2, SIZE, weights=None), {}),
     "msa": (lambda: make_msa(2, "resnet18", weights=None), {"backbone": "resnet18", "classes": ["a", "b"]}),
 }
 

@@ -22,7 +22,7 @@ from bundle.command.run import _one_line as one_line
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"image_size": [32, 32], "resize": [32, 32], "batch_size": 4, "max_epochs": 2, "backbone_weights": "random"}
+SMALL = {"image_size": [32, 32], "resize": [32, 32], "batch_size": 4, "max_epochs": 2, "weights": "random"}
 TRACKING = ("mlflow", "sqlalchemy", "alembic")
 
 

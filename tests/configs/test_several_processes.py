@@ -27,9 +27,9 @@ SGD = {
     "lr": "@learning_rate",
 }
 SMALL = {"image_size": [32, 32], "resize": [32, 32], "batch_size": 4, "optimizer": SGD, "logging_file": False}
-CLASSES = {"classes": ["dark", "bright"], "backbone_weights": None}
+CLASSES = {"classes": ["dark", "bright"], "weights": None}
 RUNS = {
-    "adfa": {"max_epochs": 2, "held_back": 0.5, "backbone": "resnet18", "backbone_weights": None, "learning_rate": 0.1},
+    "adfa": {"max_epochs": 2, "held_back": 0.5, "backbone": "resnet18", "weights": None, "learning_rate": 0.1},
     # no dropout, no blending of the images of a batch: they draw per process
     "sna": {
         "max_epochs": 2,

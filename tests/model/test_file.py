@@ -32,7 +32,7 @@ class TestModelFile(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name) / "model"
         self.folder.mkdir()
-        self.network = AttentionLite0(2, (32, 32), attention="se", pretrained=None)
+        self.network = AttentionLite0(2, (32, 32), attention="se", weights=None)
         torch.save(self.network.state_dict(), self.folder / "model.pt")
         self.write()
 
@@ -54,12 +54,22 @@ class TestModelFile(unittest.TestCase):
         network.load_state_dict(self.network.state_dict())
         image = torch.rand(1, 3, 32, 32)
         torch.testing.assert_close(network.eval()(image), self.network.eval()(image), rtol=0, atol=0)
-        self.assertIsNone(network.arguments["pretrained"])
+        self.assertIsNone(network.arguments["weights"])
+
+    def test_a_file_with_the_old_names_of_the_start_is_read(self):
+        # as version 0.1.0 wrote it before `weights` was its name in every family: always null
+        path = self.folder / "model.json"
+        content = json.loads(path.read_text())
+        content["network"]["arguments"]["pretrained"] = None
+        path.write_text(json.dumps(sealed(content)))
+        model = read_model(self.folder)
+        model.network().load_state_dict(self.network.state_dict())
+        self.assertEqual(check_model(model, {}, self.network), [])
 
     def test_where_weights_started_is_not_told(self):
         (self.folder / "start.pt").write_bytes(b"")
         network = ADFA((32, 32), "resnet18", None)
-        network.arguments["backbone_weights"] = str(self.folder / "start.pt")
+        network.arguments["weights"] = str(self.folder / "start.pt")
         self.write(family="adfa", network=network)
         self.assertNotIn("start.pt", (self.folder / "model.json").read_text())
 
@@ -98,7 +108,7 @@ class TestModelFile(unittest.TestCase):
 
     def test_each_contradiction_is_refused_with_both_values_and_the_way_to_do_it_on_purpose(self):
         model = read_model(self.folder)
-        other = AttentionLite0(2, (32, 32), attention="none", pretrained=None)
+        other = AttentionLite0(2, (32, 32), attention="none", weights=None)
         for settings, network, digest, message in (
             (
                 {"resize": [36, 36]},

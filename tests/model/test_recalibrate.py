@@ -65,7 +65,7 @@ def as_trained(folder: Path) -> None:
 
 def write_adfa(folder: Path, scores: list[float]) -> None:
     torch.manual_seed(0)
-    settings = {"image_size": [32, 32], "backbone": "resnet18", "backbone_weights": "random"}
+    settings = {"image_size": [32, 32], "backbone": "resnet18", "weights": "random"}
     weights = write_start(folder, "adfa", **settings)
     write_calibration(folder / "calibration.json", weights, scores, 0.5, 0.1)
     as_trained(folder)
@@ -75,9 +75,9 @@ def write_classifier(folder: Path, family: str) -> None:
     torch.manual_seed(0)
     settings = {"image_size": [64, 64], "classes": CLASSES, "normal_class": "normal"}
     if family == "sna":
-        settings |= {"pretrained": None, "attention": "se"}
+        settings |= {"weights": None, "attention": "se"}
     else:
-        settings |= {"backbone": "resnet18", "backbone_weights": None}
+        settings |= {"backbone": "resnet18", "weights": None}
     weights = write_start(folder, family, **settings)
     # of ten squares the k-th has a probability of k/10 + 0.05, of ten normals k/20
     points = {"thresholds": [(10 - k) / 10 for k in range(10)], "tpr": [(k + 1) / 10 for k in range(10)]}
@@ -244,7 +244,7 @@ class TestOfNormals(unittest.TestCase):
 
     def test_an_untrained_network_and_a_model_without_calibration(self):
         start = self.root / "start"
-        write_start(start, "adfa", image_size=[32, 32], backbone="resnet18", backbone_weights="random")
+        write_start(start, "adfa", image_size=[32, 32], backbone="resnet18", weights="random")
         model = bundle.load_model(start, device="cpu")
         with self.assertRaisesRegex(ValueError, "'start' is of a network that was not trained"):
             recalibrate(model, self.new, self.root / "normals")

@@ -41,10 +41,10 @@ class PretrainedTestCase(unittest.TestCase):
 class TestRandomStart(unittest.TestCase):
     def test_every_network_takes_the_word_that_a_command_line_can_pass(self):
         for make in (
-            lambda w: ADFA((32, 32), backbone_weights=w),
-            lambda w: AttentionLite0(2, pretrained=w),
-            lambda w: SNAResNet(2, pretrained=w),
-            lambda w: SNADenseNet(2, pretrained=w),
+            lambda w: ADFA((32, 32), weights=w),
+            lambda w: AttentionLite0(2, weights=w),
+            lambda w: SNAResNet(2, weights=w),
+            lambda w: SNADenseNet(2, weights=w),
             lambda w: make_msa(2, weights=w),
             lambda w: make_msa(2, "resnet18", weights=w),
         ):

@@ -81,7 +81,7 @@ class TestFileOpens(unittest.TestCase):
     def test_three_opens_from_the_search_to_the_sr_in_all_processes(self):
         # JPEG Lossless, which GDCM decodes in a process of its own
         shutil.copy(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False), self.films / "lossless.dcm")
-        write_start(self.root / "model", "adfa", image_size=[32, 32], backbone="resnet18", backbone_weights="random")
+        write_start(self.root / "model", "adfa", image_size=[32, 32], backbone="resnet18", weights="random")
         log, hook = self.root / "opened.txt", self.root / "hook"
         hook.mkdir()
         (hook / "sitecustomize.py").write_text(HOOK.format(log=str(log), films=str(self.films)))

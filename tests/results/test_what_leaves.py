@@ -41,7 +41,7 @@ class TestWhatLeaves(unittest.TestCase):
 
     def test_what_was_cut_off_is_marked_everywhere(self):
         folder = self.root / "crop"
-        write_start(folder, "adfa", image_size=[32, 32], resize=[36, 36], keep_aspect=False, backbone_weights=None)
+        write_start(folder, "adfa", image_size=[32, 32], resize=[36, 36], keep_aspect=False, weights=None)
         out = self.run_adfa("cropped", model_dir=folder)
         (image,) = json.loads((out / "predictions.json").read_text())["images"]
         # by hand: 2 of 36 are cut off at each side, of 40 columns and 48 rows
@@ -82,7 +82,7 @@ class TestWhatLeaves(unittest.TestCase):
     def test_a_network_of_nan_has_no_verdict(self):
         folder = self.root / "broken"
 
-        settings = {"dataset_dir": "", "output_dir": folder, "image_size": [32, 32], "backbone_weights": None}
+        settings = {"dataset_dir": "", "output_dir": folder, "image_size": [32, 32], "weights": None}
         parser = workflow_of(START["adfa"], **settings).parser
         network = parser.get_parsed_content("network_def")
         for parameter in network.parameters():

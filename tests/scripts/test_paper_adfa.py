@@ -20,7 +20,7 @@ class TestPaperADFA(unittest.TestCase):
         with mock.patch.object(sys, "path", [str(SCRIPTS), *sys.path]):
             paper_map = importlib.import_module("paper_adfa").paper_map
         torch.manual_seed(0)
-        network = ADFA.paper(image_size=(32, 48), backbone_weights="random", descriptor_channels=8, epsilon=0.3).eval()
+        network = ADFA.paper(image_size=(32, 48), weights="random", descriptor_channels=8, epsilon=0.3).eval()
         network.center_bank.set_centers(torch.randn_like(network.center_bank.centers))
         image, gradients = torch.randn(2, 3, 32, 48), []
         for function in (lambda x: network(x).flatten(1), lambda x: paper_map(network, x, 500)):

@@ -30,7 +30,7 @@ RADIOGRAPH, ULTRASOUND = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.6
 
 def small_adfa(folder: Path) -> ServedModel:
     """Write an untrained ADFA with a made-up calibration."""
-    settings = {"image_size": [32, 32], "backbone_weights": None}
+    settings = {"image_size": [32, 32], "weights": None}
     torch.manual_seed(0)
     weights = write_start(folder, "adfa", **settings)
     write_calibration(folder / "calibration.json", weights, [0.1 * i for i in range(20)], 0.5, 0.1)
@@ -43,7 +43,7 @@ def small_msa(folder: Path) -> ServedModel:
     """Write an untrained localization network of two classes, for radiographs."""
     torch.manual_seed(0)
     settings = {"image_size": [64, 64], "mining_steps": 1, "classes": ["Effusion", "Mass"]}
-    write_start(folder, "msa", backbone_weights=None, **settings)
+    write_start(folder, "msa", weights=None, **settings)
     # it has no calibration, so nothing would be found otherwise
     given = {"model_dir": str(folder), "probability_threshold": 0.001}
     return ServedModel("msa", ROOT / "configs" / "args_msa_inference.yaml", given, ("CR", "DX"))

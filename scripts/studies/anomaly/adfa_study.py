@@ -94,7 +94,7 @@ def cached_features(root: Path, name: str, kind: str, folder: Path) -> dict[str,
     if not path.exists():
         parser = ConfigParser()
         configs = Path(__file__).parents[3] / "configs"
-        parser.read_config([str(configs / "base.yaml"), str(configs / "adfa.yaml")])
+        parser.read_config([str(configs / f"{layer}.yaml") for layer in ("base", "train", "adfa")])
         parser["keep_aspect"] = "stretched" not in kind
         load, normalize = parser.get_parsed_content("load"), parser.get_parsed_content("normalize")
         torch.manual_seed(0)
@@ -209,7 +209,7 @@ def make_network(setting: dict[str, Any], split: Split, seed: int) -> ADFA:
     """Return an ADFA whose descriptor and centers are at their start."""
     torch.manual_seed(seed)
     arguments = {key: setting.get(key, value) for key, value in NET.items()}
-    network = ADFA(backbone_weights=None, map_stride=8, **arguments)
+    network = ADFA(weights=None, map_stride=8, **arguments)
     fit_normals(network, setting, split, split.training, start=True)
     return network
 
@@ -302,10 +302,10 @@ def baseline_network(split: Split, method: str, seed: int) -> PaDiM | PatchMemor
     """Return PaDiM or a patch memory, fitted on training and held-back normals: they have nothing to choose."""
     normals = split.training + split.held_back
     if method == "PaDiM":
-        padim = PaDiM(backbone_weights=None)
+        padim = PaDiM(weights=None)
         padim.fit_features([split.maps(normals)])
         return padim
-    memory = PatchMemory(memory_size=len(normals) * 784 // 10, candidates=1, backbone_weights=None)
+    memory = PatchMemory(memory_size=len(normals) * 784 // 10, candidates=1, weights=None)
     memory.fit_features([split.maps(normals)], seed)
     return memory
 

@@ -31,7 +31,7 @@ from bundle.anomaly.scoring import anomaly_heatmap
 def network_grid() -> Callable[[str | Path], np.ndarray]:
     """Return what reads an image or a mask into the network's grid, values 0..1, shape (224, 224)."""
     parser, configs = ConfigParser(), Path(__file__).parents[3] / "configs"
-    parser.read_config([str(configs / "base.yaml"), str(configs / "adfa.yaml")])
+    parser.read_config([str(configs / f"{layer}.yaml") for layer in ("base", "train", "adfa")])
     load = parser.get_parsed_content("load")
     return lambda path: load({"image": str(path)})["image"].numpy().mean(axis=0)
 

@@ -51,7 +51,7 @@ def main() -> None:
     load, resize = LoadImage(reader=RadiologyReader(channels=3), image_only=True), Resize(size, mode="area")
     images = torch.stack([resize(load(item["image"])).as_tensor() for item in items])
     images = (images - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
-    network = AttentionLite0(len(args.classes), size, args.attention, pretrained=None)
+    network = AttentionLite0(len(args.classes), size, args.attention, weights=None)
     load_pretrained(network, args.weights, ignore="^$")
     layers = ["fc", *(f"tuned.{i}" for i in reversed(range(len(network.tuned) - 1)))]
     print(

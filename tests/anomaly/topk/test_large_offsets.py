@@ -104,7 +104,7 @@ class TestWhatIsFittedFarFromZero(unittest.TestCase):
         torch.testing.assert_close(descriptor([x]).double(), expected, rtol=0, atol=2e-5)
 
     def test_padim(self):
-        network = PaDiM((16, 16), backbone_weights=None)
+        network = PaDiM((16, 16), weights=None)
         channels = network.backbone.channels
         normal, new = ([features(b, 2, 2, c, offset=1e3, seed=b).permute(0, 3, 1, 2) for c in channels] for b in (9, 3))
         network.fit_features([[m[:4] for m in normal], [m[4:] for m in normal]])
@@ -117,7 +117,7 @@ class TestWhatIsFittedFarFromZero(unittest.TestCase):
             torch.testing.assert_close(out.double(), expected, rtol=1e-3, atol=0)
 
     def test_patch_memory(self):
-        network = PatchMemory((16, 16), memory_size=12, backbone_weights=None, pool_size=1)
+        network = PatchMemory((16, 16), memory_size=12, weights=None, pool_size=1)
         normal, new = (
             [features(b, 2, 2, c, offset=1e3, seed=b).permute(0, 3, 1, 2) for c in network.backbone.channels]
             for b in (3, 2)
