@@ -12,6 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
+from ignite.engine import Engine
 from monai.data import decollate_batch
 
 from bundle.anomaly.calibration import heat_of_normal, write_calibration
@@ -46,6 +47,9 @@ class NormalRefit:
         false_alarm_rate: wanted share of false alarms among normal images, in (0, 1).
         shrinkage: of ADFA's fit, see :py:meth:`bundle.anomaly.ADFA.fit`.
         within_positions: see there.
+        refit: ``False`` leaves a trained network as it is and runs ``otherwise``; one without a gradient is fitted in
+            any case.
+        otherwise: evaluator that calibrates on the held-back normals alone.
     """
 
     def __init__(
@@ -58,15 +62,26 @@ class NormalRefit:
         false_alarm_rate: float = 0.1,
         shrinkage: float = 0.1,
         within_positions: bool = True,
+        refit: bool = True,
+        otherwise: Engine | None = None,
     ) -> None:
+        self.refit, self.otherwise = refit, otherwise
         self.network, self.data_loader, self.score = network, data_loader, score
         self.checkpoint, self.calibration, self.rate = checkpoint, calibration, false_alarm_rate
         self.settings = {"shrinkage": shrinkage, "within_positions": within_positions}
 
+    def __call__(self) -> None:
+        """Write both files, of a refit or without one."""
+        trained = any(parameter.requires_grad for parameter in self.network.parameters())
+        if self.otherwise is not None and trained and not self.refit:
+            self.otherwise.run()
+        else:
+            self.fit_all()
+
     @idist.one_rank_only(with_barrier=True)
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Refit, and write both files."""
+    def fit_all(self) -> None:
+        """Cross-fit for the calibration, fit to all normals, and write both files."""
         self.network.eval()
         normals = Normals(self.data_loader, next(self.network.parameters()).device)
         folds = normals.folds()

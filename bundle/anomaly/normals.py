@@ -7,14 +7,18 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+from monai.data import DataLoader
 from monai.utils import CommonKeys
 
 from bundle.anomaly.patch_statistics import PatchStatistics
+from bundle.lists.splits import with_folds
+from bundle.reading.datasets import InMemoryDataset
 
-__all__ = ["Normals"]
+__all__ = ["Normals", "folded_loader"]
 
 
 class Normals:
@@ -81,6 +85,22 @@ class Normals:
             images = batch[CommonKeys.IMAGE][chosen(_folds(batch))]
             if len(images):
                 yield images.to(self.device)
+
+
+def folded_loader(
+    items: Sequence[dict[str, Any]], transform: Callable, batch_size: int, folds: int = 5, seed: int = 0
+) -> DataLoader:
+    """
+    Return a loader of all normal images in order, with the number of their fold.
+
+    Args:
+        items: loaded, see :py:class:`bundle.reading.InMemoryDataset`.
+        transform: of each.
+        batch_size: images of a batch.
+        folds: see :py:func:`bundle.lists.with_folds`.
+        seed: see there.
+    """
+    return DataLoader(InMemoryDataset(with_folds(items, folds, seed), transform), batch_size=batch_size)
 
 
 def _folds(batch: dict) -> torch.Tensor:

@@ -8,5 +8,6 @@ __all__, __getattr__, __dir__ = public(
     __name__,
     options=["literal", "typed_value"],
     run=["prepare_run", "run_to_end", "written_settings"],
+    show_config=["shown_config"],
     workflow=["BundleWorkflow"],
 )

@@ -98,7 +98,7 @@ class CommandLine:
 
     def origin(self, key: str) -> str:
         """
-        Return what a key's value comes from: ``the command line``, a configuration's path, or nothing.
+        Return what a key's value comes from: ``the command line``, the file of arguments, a layer's path, or nothing.
 
         Args:
             key: id of a configuration's item, with ``::`` between its parts.
@@ -106,6 +106,8 @@ class CommandLine:
         top = _parts(key)[0]
         if any(_parts(flag)[0] == top for flag in self.flags):
             return "the command line"
+        if self.args_file and top in self.arguments:
+            return self.args_file
         return next((file for file, layer in reversed(self.layers.items()) if top in map(_top, layer)), "")
 
     def _check_macros(self, args_file: str) -> None:

@@ -6,10 +6,10 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
-    auroc=["MeanAUROC", "patient_bootstrap"],
+    auroc=["MeanAUROC", "auroc_metric", "patient_bootstrap"],
     checkpoint=["EpochSeeder", "TrainingCheckpoint", "save_weights"],
     handler_group=["HandlerGroup"],
-    log=["TrainingLog"],
+    log=["LossCurves", "TrainingLog"],
     mean_loss=["MeanLoss"],
     weight_averaging=["WeightAveraging"],
 )

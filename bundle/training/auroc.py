@@ -8,13 +8,14 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
+from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from scipy.stats import rankdata
 
 from bundle.rules import class_names, number_in, whole_number
 from bundle.training.finite import check_finite, check_targets
 
-__all__ = ["MeanAUROC", "class_aurocs", "patient_bootstrap"]
+__all__ = ["MeanAUROC", "auroc_metric", "class_aurocs", "patient_bootstrap"]
 
 
 def class_aurocs(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -82,6 +83,17 @@ class MeanAUROC(CumulativeIterationMetric):
                 f"to choose the best network by; {', '.join(names)} have only one kind in {len(y)} images."
             )
         return float(np.nanmean(areas))
+
+
+def auroc_metric(scores: str, classes: Sequence[str] | None = None) -> IgniteMetricHandler:
+    """
+    Return :py:class:`MeanAUROC` as a metric of an engine; MONAI's is silent about a score that is not a number.
+
+    Args:
+        scores: key of the scores in the engine's output; the labels are its ``label``.
+        classes: see there.
+    """
+    return IgniteMetricHandler(metric_fn=MeanAUROC(classes), output_transform=from_engine([scores, "label"]))
 
 
 def patient_bootstrap(

@@ -18,6 +18,7 @@ from torch import nn
 from bundle.errors import reason_of
 from bundle.files import atomic_path
 from bundle.reading.datasets import InMemoryDataset
+from bundle.training.processes.parallel import in_processes
 
 __all__ = ["EpochSeeder", "TrainingCheckpoint", "save_atomically", "save_weights"]
 
@@ -56,8 +57,8 @@ class EpochSeeder:
     Args:
         seed: of the run.
         transform: random MONAI transform to seed as well, or ``None``.
-        dataset: if given, the random transform draws the numbers of each image from the epoch and the image's place in
-            this data set, so that they do not depend on how the images are shared among processes.
+        dataset: in several processes the random transform draws the numbers of each image from the epoch and the
+            image's place in this data set, so that they do not depend on how the images are shared.
     """
 
     def __init__(self, seed: int, transform: Any = None, dataset: InMemoryDataset | None = None) -> None:
@@ -74,7 +75,7 @@ class EpochSeeder:
             sampler.set_epoch(engine.state.epoch)
         seed = (self.seed * 1_000_003 + engine.state.epoch) % 2**32
         torch.manual_seed(seed + idist.get_rank())  # dropout differs between processes
-        if self.dataset is not None:
+        if self.dataset is not None and in_processes():
             self.dataset.item_seed = seed
         elif self.transform is not None:
             self.transform.set_random_state(seed=seed)

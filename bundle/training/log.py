@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One readable line per epoch."""
+"""One readable line per epoch, and curves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from monai.handlers import TensorBoardStatsHandler, from_engine
 
-__all__ = ["TrainingLog"]
+__all__ = ["LossCurves", "TrainingLog"]
+
+_LOSS = from_engine(["loss"], first=True)
 
 
 class TrainingLog:
@@ -24,7 +28,9 @@ class TrainingLog:
         name: logger name; ``None`` means the engine's own logger.
     """
 
-    def __init__(self, loss: Callable[[Any], Any], evaluator: Engine | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, loss: Callable[[Any], Any] = _LOSS, evaluator: Engine | None = None, name: str | None = None
+    ) -> None:
         self.evaluator, self.loss, self._name = evaluator, loss, name
         self.logger = logging.getLogger(name)
         self._total, self._count, self._start, self._first_epoch = 0.0, 0, 0.0, 0
@@ -64,3 +70,21 @@ class TrainingLog:
             left // 60,
             left % 60,
         )
+
+
+class LossCurves(TensorBoardStatsHandler):
+    """
+    MONAI's curves of the loss and of the metrics of an engine for TensorBoard, from the first process alone.
+
+    Args:
+        folder: of the curves.
+    """
+
+    def __init__(self, folder: str) -> None:
+        if idist.get_rank() == 0:
+            super().__init__(log_dir=folder, tag_name="train_loss", output_transform=_LOSS)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        if idist.get_rank() == 0:
+            super().attach(engine)

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import tempfile
 import unittest
+from pathlib import Path
 
 from ignite.engine import Engine
 
-from bundle.training import TrainingLog
+from bundle.training import LossCurves, TrainingLog
 
 
 class TestTrainingLog(unittest.TestCase):
@@ -28,6 +30,13 @@ class TestTrainingLog(unittest.TestCase):
         with self.assertLogs("training_log_test", "INFO") as logs:
             trainer.run([4.0])
         self.assertEqual(logs.records[0].getMessage(), "epoch 5/5: loss 4.0000, no metrics, 0:00 left")
+
+    def test_curves_are_monais_of_the_loss_under_its_key(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Engine(lambda engine, batch: [{"loss": batch}])
+            LossCurves(folder).attach(trainer)
+            trainer.run([1.0, 3.0])
+            self.assertEqual(len(list(Path(folder).iterdir())), 1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,14 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     batch_norm=["SynchronizedBatchNorm2d"],
-    parallel=["parallel_network", "refuse_processes", "share_of_batch", "start_processes"],
+    loader=["process_loader"],
+    parallel=[
+        "default_backend",
+        "default_device",
+        "parallel_network",
+        "refuse_processes",
+        "share_of_batch",
+        "start_processes",
+    ],
     reduction=["gathered", "same_everywhere", "shared_mean", "summed"],
 )

@@ -13,7 +13,37 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bundle.training.processes.batch_norm import SynchronizedBatchNorm2d
 
-__all__ = ["parallel_network", "refuse_processes", "share_of_batch", "start_processes"]
+__all__ = [
+    "default_backend",
+    "default_device",
+    "in_processes",
+    "parallel_network",
+    "refuse_processes",
+    "share_of_batch",
+    "start_processes",
+]
+
+
+def default_backend() -> str | None:
+    """Return ``auto`` where torchrun started this process, and ``None`` for one process."""
+    return "auto" if torch.distributed.is_torchelastic_launched() else None
+
+
+def default_device(backend: str | None = None) -> torch.device:
+    """
+    Return the GPU of this process, or the CPU where there is none.
+
+    Args:
+        backend: of several processes; ``None`` for one.
+    """
+    if backend:
+        return idist.device()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def in_processes() -> bool:
+    """Return whether this process has joined others, or a group of its own."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def start_processes(backend: str | None) -> None:
