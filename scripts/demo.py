@@ -3,7 +3,7 @@
 """
 Train ADFA, evaluate it, and leave a report to open: on synthetic phantoms made here, or on your own images.
 
-The network sees small images for a few epochs, so that it ends within minutes on two cores. For figures worth having,
+The network sees small images for a few epochs, so that it ends within minutes on two cores. For results worth having,
 run the workflows as README.md says. Research use only.
 """
 

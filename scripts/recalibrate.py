@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--model_dir", required=True, help="folder of a trained model")
     parser.add_argument("--output_dir", required=True, help="folder to make; it must not exist, or be empty")
     parser.add_argument("--recalibrate", metavar="DIR", help="folder of normal (ADFA) or labelled images of one's own")
-    parser.add_argument("--labels_csv", metavar="FILE", help="labels of DIR; rows of the split train are left out")
+    parser.add_argument("--labels_csv", metavar="FILE", help="labels of DIR; rows of the split training are left out")
     parser.add_argument("--false_alarm_rate", type=float, metavar="R", help="of ADFA; default: as before, else 0.1")
     parser.add_argument("--sensitivity", type=float, metavar="S", help="that each finding's operating point promises")
     parser.add_argument("--specificity", type=float, metavar="S", help="the same; one of them")

@@ -54,7 +54,7 @@ def main() -> None:
     from bundle.command.run import errors_as_one_line
 
     errors_as_one_line()
-    overrides = {phase: overrides_of(rest, phase) for phase in PHASES}  # what is wrong is told before the first phase
+    overrides = {phase: overrides_of(rest, phase) for phase in PHASES}  # what is wrong is said before the first phase
     start_from = ""
     for phase in PHASES:
         print(f"phase {phase}", flush=True)

@@ -133,8 +133,8 @@ class AnomalyDataList:
         if copies_file:
             parts = zip(SPLITS, (self.training, self.validation, self.test), strict=True)
             split = {id(item): name for name, items in parts for item in items}
-            told = [{**item, "split": split.get(id(item), "")} for item in everything]
-            write_copies(copies_file, told, copies, folder)
+            listed = [{**item, "split": split.get(id(item), "")} for item in everything]
+            write_copies(copies_file, listed, copies, folder)
         logger.info(
             "data set '%s' (%s): %d normals to train with, %d held back, test %d normal and %d abnormal",
             root.name,

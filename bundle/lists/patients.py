@@ -25,7 +25,7 @@ __all__ = ["file_digest", "group_copies", "items_digest", "name_patients", "pati
 Item = dict[str, Any]
 logger = logging.getLogger(__name__)
 _SURE = 0.99  # correlation from which images of two patients known by name count as one picture
-_TOLD = 20  # lines about copies in the log; the list has all of them
+_LOGGED = 20  # lines about copies in the log; the list has all of them
 
 
 def name_patients(items: Sequence[Item]) -> None:
@@ -125,13 +125,13 @@ def tell_copies(items: Sequence[Item], copies: Sequence[NearCopy], root: str | o
         return
     logger.info("%d pairs of images show the same picture: a split made here keeps each on one side", len(copies))
     torn = [copy for copy in copies if items[copy.first].get("label") != items[copy.second].get("label")]
-    for i, j, correlation in torn[:_TOLD]:
+    for i, j, correlation in torn[:_LOGGED]:
         logger.warning(
             "one picture under two labels: '%s' (%s) and '%s' (%s), correlation %.2f",
             *(_name(items[i], root), _label(items[i]), _name(items[j], root), _label(items[j]), correlation),
         )
-    if len(torn) > _TOLD:
-        logger.warning("%d more pictures under two labels are in the list of near copies", len(torn) - _TOLD)
+    if len(torn) > _LOGGED:
+        logger.warning("%d more pictures under two labels are in the list of near copies", len(torn) - _LOGGED)
 
 
 def write_copies(

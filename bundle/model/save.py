@@ -54,8 +54,8 @@ def save_trained(
     training_set = describe_training_set(items, items_digest(named), gathered_cells(network, typical_images), mixed)
     if training_set["features"] is None:
         logger.warning(
-            "another kind of picture is told by tags, color and size alone: that needs images of 112 pixels a side or "
-            "more, and ten of them that the weights were not fitted to"
+            "another kind of picture is recognized by tags, color and size alone: more needs images of 112 pixels a "
+            "side or more, and ten of them that the weights were not fitted to"
         )
     write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
 

@@ -14,7 +14,7 @@ __all__ = ["plain_text", "relative_source", "safe_name"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices under Windows
-_MAX_NAME = 120  # leaves room for a suffix within the 255 bytes of common file systems
+_MAX_NAME = 120  # leaves 135 bytes for a suffix within the 255 bytes of common file systems
 
 
 def safe_name(key: str) -> str:

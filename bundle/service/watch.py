@@ -57,7 +57,7 @@ def scan(folder: Path, intake: Intake, quiet_seconds: float, seen: dict[tuple[st
         except RefusedError as error:
             logger.warning("refused a file of the watched folder: %s", error)
             seen[mark] = True
-        except OSError as error:  # such as a full disk; told once
+        except OSError as error:  # such as a full disk; logged once
             if mark not in seen:
                 logger.error("a file of the watched folder is tried again later: %s", error.strerror or error)
             seen[mark] = False

@@ -9,7 +9,7 @@ Measure what docs/performance.md says, one command a figure; ratios are taken in
     python scripts/benchmarks/benchmark.py start          # from the command to an image's report
     python scripts/benchmarks/benchmark.py scale          # time per image and memory, however many images
     python scripts/benchmarks/benchmark.py profile        # steps above 10 % of inference and training
-    python scripts/benchmarks/benchmark.py soft_topk|reading|mining|attention   # the scripts of these figures
+    python scripts/benchmarks/benchmark.py soft_topk|reading|mining|attention   # the scripts of these tables
 
 `--quick` takes fewer turns and EfficientNet-Lite0 only; `all --quick` stays under two minutes on an idle machine.
 The sweeps of the paper's formulation take minutes an image: only `--rows` patches of an image go through them, and the
@@ -117,8 +117,8 @@ def inference(args: argparse.Namespace) -> None:
                     {"taps": lambda n=network: n.backbone(image), "all": lambda n=network: n(image)}, args.turns
                 )
             taps, ours, paper = (1000 * t / args.batch for t in (found["taps"], found["all"], slow))
-            figures = f"{taps:.1f} | {ours:.1f} | {ours / taps:.2f} | {paper:.0f} | {paper / ours:.0f}"
-            print(f"| {backbone} | {name} | {figures} |", flush=True)
+            cells = f"{taps:.1f} | {ours:.1f} | {ours / taps:.2f} | {paper:.0f} | {paper / ours:.0f}"
+            print(f"| {backbone} | {name} | {cells} |", flush=True)
 
 
 def training_functions(backbone: str, batch: int, batches: int = 1) -> dict[str, Callable]:

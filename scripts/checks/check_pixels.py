@@ -191,12 +191,12 @@ def shown_by_reader(path: Path, frame: int, window: str | None) -> tuple[np.ndar
     try:
         return RadiologyReader(window=window, secret="").get_data([f"{path}#frame={frame}"])
     except SkippedFileError as error:
-        raise NotComparedError(f"no image: {reason_of(error, path)}") from None
+        raise NotComparedError(f"no image: {without_name(error, path)}") from None
     except UnreadableImageError as error:
-        raise NotComparedError(f"refused: {reason_of(error, path)}") from None
+        raise NotComparedError(f"refused: {without_name(error, path)}") from None
 
 
-def reason_of(error: Exception, path: Path) -> str:
+def without_name(error: Exception, path: Path) -> str:
     """Return a message without the file's name."""
     return str(error).removeprefix(f"{path.name}: ")
 

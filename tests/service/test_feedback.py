@@ -61,7 +61,7 @@ class TestFeedback(unittest.TestCase):
         self.say(images[2], "disagree", "msa", boxes=[box("Mass", -5, 40, 20, 20)], **words)
         self.say(images[3], "disagree", "msa", boxes=[box("Effusion", 3, 4, 5, 6)], **words)
         folder = self.folder / "feedback"
-        items = load_label_table(folder / "msa.csv", folder, ["Effusion", "Mass"], split="train")
+        items = load_label_table(folder / "msa.csv", folder, ["Effusion", "Mass"], split="training")
         self.assertEqual([item["label"] for item in items], [[1, 0], [1, 0], [0, 1], [1, 1]])
         boxes = read_coco_boxes(folder / "msa_boxes.json")
         self.assertEqual(sorted(boxes), ["images/0000.dcm", "images/0002.dcm", "images/0003.dcm"])

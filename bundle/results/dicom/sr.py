@@ -233,7 +233,7 @@ def _algorithm(source: DicomSource) -> AlgorithmIdentification:
 
 
 def _measurement(name: CodedConcept, value: float) -> Measurement:
-    # a decimal string (DS) has room for 16 characters
+    # a decimal string (DS) holds 16 characters
     return Measurement(name=name, value=float(f"{value:.6g}"), unit=codes.UCUM.NoUnits)
 
 

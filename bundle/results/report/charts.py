@@ -47,7 +47,7 @@ def roc_svg(
     if operating_point is not None:
         f, t = operating_point
         words = (f"sensitivity {t:.2f}", f"specificity {1 - f:.2f}")
-        left = f < 0.6  # the words go to the side that has room
+        left = f < 0.6  # the words go to the side that has space
         x, y = _x(f) + (12 if left else -12), min(_y(t) + 20, _BOTTOM - 26)
         parts.append(
             f'<circle class="dot" cx="{_x(f):.1f}" cy="{_y(t):.1f}" r="6"><title>at the threshold</title></circle>'
@@ -77,7 +77,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         for name, value in (("normal", 0), ("abnormal", 1), ("unlabeled", None))
     }
     top = max(int(counts.max()) for counts in groups.values()) or 1
-    room = 1.15  # for the words at the threshold
+    headroom = 1.15  # for the words at the threshold
     span = edges[-1] - edges[0]
 
     def across(value: float) -> float:
@@ -88,7 +88,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         "score",
         "images",
         [across(t) for t in ticks],
-        (0, 0.5 / room, 1 / room),
+        (0, 0.5 / headroom, 1 / headroom),
         [f"{t:.3g}" for t in ticks],
         ["0", f"{top / 2:g}", str(top)],
     )
@@ -96,7 +96,7 @@ def histogram_svg(scores: Sequence[float], labels: Sequence[int | None], thresho
         for count, start, end in zip(counts, edges[:-1], edges[1:], strict=True):
             if count:
                 x, width = _x(across(start)), _x(across(end)) - _x(across(start))
-                y = _y(count / top / room)
+                y = _y(count / top / headroom)
                 parts.append(
                     f'<rect class="bar {name}" x="{x + 0.5:.1f}" y="{y:.1f}" width="{width - 1:.1f}" '
                     f'height="{_BOTTOM - y:.1f}"><title>{count} {name}, {start:.3g} to {end:.3g}</title></rect>'

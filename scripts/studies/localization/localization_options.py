@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from localization_benchmarks import Benchmark, Sample, load_busi, load_inserted
-from localization_study import FrozenTaps, as_items, figures, normalized, raw_maps, train
+from localization_study import FrozenTaps, as_items, normalized, raw_maps, rows_of, train
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
@@ -106,16 +106,16 @@ def run(name: str, benchmark: Benchmark, path: Path, args: argparse.Namespace) -
             train(msa, data, args.epochs[1], args.rate)
             raw = raw_maps(msa, tested)
             if trunk is atrous:
-                rows["atrous"] = figures(raw, benchmark)
+                rows["atrous"] = rows_of(raw, benchmark)
                 continue
-            rows["MSA"] = figures(raw, benchmark)
-            rows["test-time flip"] = figures((raw + raw_maps(msa, mirrored).flip(-1)) / 2, benchmark)
-            rows["anomaly prior"] = figures(raw, benchmark, prior=prior)
+            rows["MSA"] = rows_of(raw, benchmark)
+            rows["test-time flip"] = rows_of((raw + raw_maps(msa, mirrored).flip(-1)) / 2, benchmark)
+            rows["anomaly prior"] = rows_of(raw, benchmark, prior=prior)
             for weight in args.box_weights:
                 torch.set_rng_state(state)
                 guided = trunk.network(aggregate=True, start=cam)
                 train(guided, boxed, args.epochs[1], args.rate, attach=partial(guide, weight=weight))
-                rows[f"boxes of a quarter, weight {weight}"] = figures(raw_maps(guided, test), benchmark)
+                rows[f"boxes of a quarter, weight {weight}"] = rows_of(raw_maps(guided, test), benchmark)
         with path.open("a") as file:  # a seed is written whole
             for method, found in rows.items():
                 for row in found:

@@ -183,8 +183,8 @@ def raw_maps(network: nn.Module, items: list[dict]) -> torch.Tensor:
     return torch.cat([network(batch["image"]) for batch in DataLoader(Dataset(items), batch_size=32)])
 
 
-def figures(raw: torch.Tensor, benchmark: Benchmark, steps: int = 1, prior: torch.Tensor | None = None) -> list[dict]:
-    """Return one row of figures for each class of the test images, from maps mined in ``steps`` steps at inference."""
+def rows_of(raw: torch.Tensor, benchmark: Benchmark, steps: int = 1, prior: torch.Tensor | None = None) -> list[dict]:
+    """Return one row of metrics for each class of the test images, from maps mined in ``steps`` steps at inference."""
     size = benchmark.test[0].image.shape
     # as the inferer does
     probability, (_, _, heatmap) = erased_logits(raw).sigmoid(), mined_heatmaps(raw, steps, prior=prior)
@@ -225,7 +225,7 @@ def run(name: str, benchmark: Benchmark, path: Path, args: argparse.Namespace) -
         if (seed, method) in done:
             return
         with path.open("a") as file:
-            for row in figures(raw_maps(network, test), benchmark, steps):
+            for row in rows_of(raw_maps(network, test), benchmark, steps):
                 file.write(json.dumps({"benchmark": name, "seed": seed, "method": method, **row}) + "\n")
         print(f"{name}, seed {seed}: {method}", flush=True)
 
