@@ -27,7 +27,7 @@ __all__ = ["ADFA", "PAPER_SETTING", "PatchDescriptor"]
 # the network of the ADFA paper, where it is not that of the defaults
 PAPER_SETTING: dict[str, Any] = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4, "whole_weight": 0}
 
-HOTTEST, ENOUGH = 0.02, 256  # share of a map, and normal images, that its deviation is measured by
+HOTTEST = 0.02  # share of a map that its deviation among normal images is measured by
 
 
 class PatchDescriptor(nn.Module):
@@ -202,7 +202,7 @@ class ADFA(nn.Module):
         backbone_precision: of the backbone's convolutions, see :py:class:`bundle.networks.FeatureBackbone`; all
             else is float32.
         whole_weight: share of :py:class:`bundle.anomaly.whole_image.WholeImageDistance` in the map, in [0, 1); 0 is the
-            paper's map and does without the deepest stage. It counts once :py:meth:`fit` has seen normal images.
+            paper's map and does without the deepest stage. It counts once :py:meth:`fit_join` has seen normal images.
 
     Raises:
         ValueError: When ``image_size`` is not a pair of multiples of 16, ``map_stride`` is not 4 or 8, or another
@@ -273,24 +273,20 @@ class ADFA(nn.Module):
         self.descriptor.whiten(found.mean(), found.covariance(within_positions), shrinkage)
         self.center_bank.set_centers(mean_embedding(self, normals, reduce=False))
         if self.whole is not None:
-            self._fit_whole(normals, shrinkage)
+            self.whole.fit(torch.cat([self.whole.cells(self.backbone(images)[3]) for images in normals]), shrinkage)
 
     @torch.no_grad()
-    def _fit_whole(self, normals: Normals, shrinkage: float) -> None:
-        """Fit the distance of whole images, and bring it and the map to one unit: deviations of normal images."""
-        assert self.whole is not None
-        cells: list[torch.Tensor] = []
-        spots: list[torch.Tensor] = []
-        for images in normals:
-            maps = self.backbone(images)
-            cells.append(self.whole.cells(maps[3]))
-            if sum(map(len, spots)) < ENOUGH:
-                distances = self.distance_map(self.describe_features(maps)).flatten(1)
-                spots.append(distances.topk(max(1, round(HOTTEST * distances.shape[1]))).values.mean(dim=1))
-        self.whole.fit(torch.cat(cells), shrinkage)
-        deviation = torch.cat(spots).std().clamp_min(1e-6)
-        shares = torch.stack([(1 - self.whole_weight) / deviation, deviation.new_tensor(self.whole_weight)])
-        self.whole.shares.copy_(shares)
+    def fit_join(self, parts: torch.Tensor) -> None:
+        """
+        Bring the distances of patches and of whole images to one unit.
+
+        Args:
+            parts: see :py:meth:`parts`, of normal images that this network, or one like it, was not fitted to.
+        """
+        if self.whole is not None:
+            distances, whole = parts[:, 0].flatten(1), parts[:, 1].flatten(1)[:, 0]
+            hottest = distances.topk(max(1, round(HOTTEST * distances.shape[1]))).values.mean(dim=1)
+            self.whole.fit_joint(hottest, whole, self.whole_weight)
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""
@@ -308,16 +304,33 @@ class ADFA(nn.Module):
         """Return the map ``(B, 1, h, w)`` of soft top-k distances of patch features ``(B, N, D')``."""
         return self.center_bank(patches).view(patches.shape[0], 1, self.map_size[0], self.map_size[1])
 
+    def parts(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Return the distances of patches, ``(B, 1, h, w)``, and with a ``whole_weight`` that of the whole image beside
+        them at every position, ``(B, 2, h, w)``.
+
+        Args:
+            image: see :py:meth:`forward`.
+        """
+        maps = self.backbone(image)
+        distances = self.distance_map(self.describe_features(maps))
+        if self.whole is None:
+            return distances
+        return torch.cat([distances, self.whole(maps[3])[:, None, None, None].expand_as(distances)], dim=1)
+
+    def join(self, parts: torch.Tensor) -> torch.Tensor:
+        """Return the map ``(B, 1, h, w)`` of both distances."""
+        return parts if self.whole is None else self.whole.joined(parts[:, :1], parts[:, 1:])
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """
         Args:
             image: shape ``(B, 3, H, W)`` with the ``image_size`` given, normalized as the backbone was trained.
 
         Returns:
-            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units; once fitted with
-            a ``whole_weight``, both distances in deviations of normal images: that of the whole image is added to every
-            position, so the image's score has its share of both.
+            soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units; with a
+            ``whole_weight``, once :py:meth:`fit_join` has seen normal images, both distances in deviations of normal
+            images: that of the whole image is added to every position, so the image's score has its share of both, and
+            a usual normal image has 10.
         """
-        maps = self.backbone(image)
-        distances = self.distance_map(self.describe_features(maps))
-        return distances if self.whole is None else self.whole.joined(distances, maps[3])
+        return self.join(self.parts(image))

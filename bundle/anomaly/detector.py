@@ -38,6 +38,15 @@ class Detector(Protocol):
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Return the map of distances to normal, ``(B, 1, h, w)``, not below 0, of images ``(B, 3, H, W)``."""
 
+    def parts(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the distances that the map is made of, ``(B, P, h, w)``; the map itself where there is but one."""
+
+    def join(self, parts: torch.Tensor) -> torch.Tensor:
+        """Return the map ``(B, 1, h, w)`` of the parts."""
+
+    def fit_join(self, parts: torch.Tensor) -> None:
+        """Bring the parts to one unit, from those ``(N, P, h, w)`` of normal images that nothing was fitted to."""
+
     def fit(self, normals: Normals, **settings: Any) -> None:
         """
         Estimate from normal images all that takes no gradient; whatever was estimated before is replaced.

@@ -85,12 +85,16 @@ class NormalRefit:
         self.network.eval()
         normals = Normals(self.data_loader, next(self.network.parameters()).device)
         folds = normals.folds()
-        scores: list[float] = []
-        heat: list[float] = []
+        parts: dict[int, torch.Tensor] = {}
         for number, fold in enumerate(sorted(folds)):
             logger.info("cross-fitting: fold %d of %d, %d normals", number + 1, len(folds), folds[fold])
             self.network.fit(normals.without(fold), **self.settings)
-            for item in self.scored(normals.of(fold)):
+            parts[fold] = torch.cat([self.network.parts(image) for image in normals.of(fold)])
+        self.network.fit_join(torch.cat([*parts.values()]))
+        scores: list[float] = []
+        heat: list[float] = []
+        for fold, found in parts.items():
+            for item in self.scored(normals.of(fold), self.network.join(found)):
                 scores.append(float(item["anomaly_score"]))
                 heat.append(heat_of_normal(item["heatmap"]))
         self.network.fit(normals, **self.settings)
@@ -103,7 +107,9 @@ class NormalRefit:
             saved["threshold"],
         )
 
-    def scored(self, images: Iterable[torch.Tensor]) -> Iterator[dict]:
-        """Yield the scored images of batches."""
+    def scored(self, images: Iterable[torch.Tensor], maps: torch.Tensor) -> Iterator[dict]:
+        """Yield the scored images of batches, with their maps."""
+        first = 0
         for image in images:
-            yield from map(self.score, decollate_batch({"image": image, "pred": self.network(image)}))
+            yield from map(self.score, decollate_batch({"image": image, "pred": maps[first : first + len(image)]}))
+            first += len(image)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
+from bundle.anomaly.one_part import OnePart
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.backbone import FeatureBackbone
@@ -18,7 +18,7 @@ __all__ = ["PaDiM"]
 
 
 @keeps_arguments
-class PaDiM(nn.Module):
+class PaDiM(OnePart):
     """
     Mahalanobis distance of every patch to the Gaussian of its position (Defard et al., "PaDiM: a patch distribution
     modeling framework for anomaly detection and localization", 2021, https://arxiv.org/abs/2011.08785).

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from bundle.anomaly.coreset import greedy_coreset
+from bundle.anomaly.one_part import OnePart
 from bundle.anomaly.stacked_maps import stacked_maps
 from bundle.anomaly.topk.distance import soft_topk_distance
 from bundle.networks.arguments import keeps_arguments
@@ -21,7 +21,7 @@ __all__ = ["PatchMemory"]
 
 
 @keeps_arguments
-class PatchMemory(nn.Module):
+class PatchMemory(OnePart):
     """
     Euclidean distance of every patch to the nearest stored normal patch (after PatchCore: Roth et al., "Towards total
     recall in industrial anomaly detection", 2022, https://arxiv.org/abs/2106.08265).

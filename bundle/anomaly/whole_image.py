@@ -15,6 +15,7 @@ from bundle.anomaly.whitening import whitening_matrix
 __all__ = ["WholeImageDistance"]
 
 STRIDE = 32  # of the deepest stage
+USUAL = 10.0  # where the joined map has its hottest positions in a usual normal image, which keeps it above 0
 
 
 class WholeImageDistance(nn.Module):
@@ -55,15 +56,14 @@ class WholeImageDistance(nn.Module):
         self.register_buffer("mean", torch.zeros(cells, channels))
         self.register_buffer("matrix", torch.eye(channels))
         self.register_buffer("memory", torch.zeros(cells, memory_size, channels))
-        self.register_buffer("deviation", torch.ones(()))
-        self.register_buffer("shares", torch.tensor([1.0, 0.0]))  # of a map and of this distance, until it is fitted
+        # factors of a map and of this distance, and what is added: the map as it is, until they are fitted
+        self.register_buffer("joint", torch.tensor([1.0, 0.0, 0.0]))
         self.rows: torch.Tensor
         self.columns: torch.Tensor
         self.mean: torch.Tensor
         self.matrix: torch.Tensor
         self.memory: torch.Tensor
-        self.deviation: torch.Tensor  # of the distances of normal images
-        self.shares: torch.Tensor
+        self.joint: torch.Tensor
 
     def cells(self, deepest: torch.Tensor) -> torch.Tensor:
         """Return the means over the cells, ``(B, cells, C)``, of a deepest map ``(B, C, h, w)``."""
@@ -72,7 +72,7 @@ class WholeImageDistance(nn.Module):
     @torch.no_grad()
     def fit(self, cells: torch.Tensor, shrinkage: float = 0.1, seed: int = 0) -> None:
         """
-        Estimate the whitening, store normal images, and measure how far normal images are from the others.
+        Estimate the whitening, and store normal images.
 
         Args:
             cells: of normal images, ``(N, cells, C)`` with ``N`` at least 2, see :py:meth:`cells`.
@@ -87,14 +87,23 @@ class WholeImageDistance(nn.Module):
         found = PatchStatistics.of(cells.transpose(1, 2).unsqueeze(-1))
         self.mean.copy_(found.total / found.count)
         self.matrix.copy_(whitening_matrix(found.covariance(), shrinkage))
-        whitened = self.whitened(cells)
-        drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))[: self.memory.shape[1]]
-        stored = whitened[:, drawn.to(cells.device)]
-        between = cell_distances(whitened, stored)
-        between[:, drawn, torch.arange(len(drawn))] = torch.inf  # an image is not its own neighbor
-        self.deviation.copy_(between.amin(dim=2).mean(dim=0).std().clamp_min(1e-6))
-        again = torch.arange(self.memory.shape[1], device=cells.device) % len(drawn)
-        self.memory.copy_(stored[:, again])
+        drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+        again = torch.arange(self.memory.shape[1]) % min(len(cells), self.memory.shape[1])
+        self.memory.copy_(self.whitened(cells[drawn[again].to(cells.device)]))
+
+    @torch.no_grad()
+    def fit_joint(self, hottest: torch.Tensor, whole: torch.Tensor, weight: float) -> None:
+        """
+        Bring a map and this distance to one unit: deviations of normal images that neither was fitted to.
+
+        Args:
+            hottest: what makes the score of the maps of normal images, shape ``(N,)``.
+            whole: their distances, shape ``(N,)``.
+            weight: share of this distance, in (0, 1); the map has the others.
+        """
+        factors = torch.stack([(1 - weight) / hottest.std().clamp_min(1e-6), weight / whole.std().clamp_min(1e-6)])
+        offset = USUAL - factors[0] * hottest.mean() - factors[1] * whole.mean()
+        self.joint.copy_(torch.stack([*factors, offset]))
 
     def whitened(self, cells: torch.Tensor) -> torch.Tensor:
         """Return whitened deviations, cells first, ``(cells, B, C)``, of cells ``(B, cells, C)``."""
@@ -106,20 +115,22 @@ class WholeImageDistance(nn.Module):
             deepest: map of stride 32, shape ``(B, C, h, w)``.
 
         Returns:
-            distances in deviations of normal images, shape ``(B,)``.
+            distances in whitened units, shape ``(B,)``.
         """
         distances = cell_distances(self.whitened(self.cells(deepest)), self.memory)
-        return distances.amin(dim=2).mean(dim=0) / self.deviation
+        return distances.amin(dim=2).mean(dim=0)
 
-    def joined(self, distances: torch.Tensor, deepest: torch.Tensor) -> torch.Tensor:
+    def joined(self, distances: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
         """
-        Return a map of distances with the image's own added to every position, both in deviations of normal images.
+        Return a map with the image's own distance added to every position, both in deviations of normal images.
+
+        A usual normal image has 10 where it is hottest. Before :py:meth:`fit_joint` it is the map as it is.
 
         Args:
             distances: shape ``(B, 1, h, w)``.
-            deepest: map of stride 32, shape ``(B, C, h, w)``.
+            whole: of the images, at every position or at one, ``(B, 1, h, w)`` or ``(B, 1, 1, 1)``.
         """
-        return self.shares[0] * distances + self.shares[1] * self(deepest)[:, None, None, None]
+        return (self.joint[0] * distances + self.joint[1] * whole + self.joint[2]).clamp_min(0)
 
 
 def cell_distances(cells: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:

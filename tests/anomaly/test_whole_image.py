@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import tempfile
 import unittest
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.covariance import empirical_covariance
 from sklearn.neighbors import NearestNeighbors
 
-from bundle.anomaly import ADFA
-from bundle.anomaly.normals import Normals
+from bundle.anomaly import ADFA, AnomalyScored, NormalRefit
 from bundle.anomaly.whole_image import WholeImageDistance, averaging
 
 SMALL = {"image_size": (64, 64), "weights": None}
@@ -43,22 +45,14 @@ class TestWholeImageDistance(unittest.TestCase):
         distance.fit(distance.cells(normals), shrinkage=0.2)
         expected = by_scikit_learn(maps, normals, 0.2)
         # the mean is the normal image's own: the covariance of scikit-learn takes it as known, as ours does
-        np.testing.assert_allclose(distance(maps) * distance.deviation, expected, rtol=1e-4)
+        np.testing.assert_allclose(distance(maps), expected, rtol=1e-4)
 
     def test_a_stored_image_is_at_no_distance(self):
         normals = torch.rand(5, 3, 2, 2, generator=self.draw)
         distance = WholeImageDistance((64, 64), 3, grid=2, memory_size=5)
         distance.fit(distance.cells(normals))
-        self.assertLess((distance(normals) * distance.deviation).max(), 2e-3)
+        self.assertLess(distance(normals).max(), 2e-3)
         self.assertGreater(distance(normals + 1).min(), 1)
-
-    def test_the_deviation_leaves_each_image_out(self):
-        # by hand: one cell, one channel, whitened to deviation 1; the values 0, 1, 3 have mean 4/3 and variance 14/9,
-        # and the nearest others are 1, 1 and 2 away
-        distance = WholeImageDistance((32, 32), 1, grid=1, memory_size=3)
-        distance.fit(torch.tensor([0.0, 1.0, 3.0]).view(3, 1, 1))
-        expected = np.std([1, 1, 2], ddof=1) / np.sqrt(14 / 9)
-        self.assertAlmostEqual(float(distance.deviation), expected, places=5)
 
     def test_cells_are_averages(self):
         distance = WholeImageDistance((224, 224), 1, grid=7)
@@ -78,22 +72,28 @@ class TestJoined(unittest.TestCase):
         torch.manual_seed(0)
         self.normals = torch.rand(8, 3, 64, 64)
 
-    def fitted(self, **settings):
-        torch.manual_seed(0)  # the trunk's weights are random
-        network = ADFA(**SMALL, **settings).eval()
-        network.fit(Normals([{"image": self.normals}]))
-        return network
-
     def test_both_count_in_deviations_of_normal_images(self):
-        image = torch.rand(2, 3, 64, 64)
-        with torch.no_grad():
-            joined, alone = self.fitted(whole_weight=0.75)(image), self.fitted(whole_weight=0)(image)
-            normal = self.fitted(whole_weight=0)(self.normals).flatten(1)
-            network = self.fitted(whole_weight=0.75)
-            whole = network.whole(network.backbone(image)[3])
-        # by hand: 2 % of 64 positions is one, the largest
-        expected = 0.25 * alone / normal.amax(dim=1).std() + 0.75 * whole[:, None, None, None]
-        torch.testing.assert_close(joined, expected, rtol=1e-4, atol=1e-4)
+        # by hand: the hottest 2 % of 64 positions are one; 1, 2, 3 there deviate by 1, and 4, 6, 8 by 2
+        parts = torch.zeros(3, 2, 8, 8)
+        parts[:, 0, 3, 3] = torch.tensor([1.0, 2.0, 3.0])
+        parts[:, 1] = torch.tensor([4.0, 6.0, 8.0])[:, None, None]
+        network = ADFA(**SMALL, whole_weight=0.75)
+        network.fit_join(parts)
+        found = network.join(parts)
+        self.assertEqual(found.shape, (3, 1, 8, 8))
+        torch.testing.assert_close(found[:, 0, 3, 3], torch.tensor([10 - 0.25 - 0.75, 10.0, 10 + 0.25 + 0.75]))
+        torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([10 - 0.5 - 0.75, 10 - 0.5, 10 - 0.5 + 0.75]))
+
+    def test_a_usual_normal_image_has_ten_in_the_calibration(self):
+        smooth = torch.nn.functional.interpolate(torch.rand(40, 3, 6, 6), 64, mode="bicubic")
+        batches = [{"image": smooth, "fold": torch.arange(40) % 4}]
+        with tempfile.TemporaryDirectory() as name:
+            files = [Path(name) / file for file in ("model.pt", "calibration.json")]
+            torch.save({}, files[0])
+            NormalRefit(ADFA(**SMALL), batches, AnomalyScored(), *files)()
+            scores = json.loads(files[1].read_text())["scores"]
+        self.assertAlmostEqual(sum(scores) / len(scores), 10, places=4)
+        self.assertLess(np.std(scores), 2)
 
     def test_before_it_is_fitted_the_map_is_that_of_the_paper(self):
         torch.manual_seed(0)
