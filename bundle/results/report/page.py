@@ -20,9 +20,8 @@ from bundle.files import atomic_path
 from bundle.results.overlays import heat_layer, image_layer
 from bundle.results.records import NOTICE, Algorithm, ImageResult, sentences
 from bundle.results.report.charts import histogram_svg, roc_svg
-from bundle.results.tables import record_of
 
-__all__ = ["TEMPLATES", "ReportFacts", "heatmap_title", "pictures_of", "render_report", "select_cards", "write_report"]
+__all__ = ["TEMPLATES", "ReportFacts", "heatmap_title", "pictures_of", "render_report", "select_cards"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 _IMAGE_SIDE = 320  # pixels; some 15 kB as JPEG
@@ -57,27 +56,6 @@ class ReportFacts:
     failures: Sequence[tuple[str, str]] = ()
     charts: Sequence[tuple[str, bytes]] = ()
     max_cards: int = 300
-
-
-def write_report(
-    results: Sequence[ImageResult],
-    path: str | os.PathLike,
-    facts: ReportFacts,
-    heat_range: tuple[float, float] = (0.0, 1.0),
-    input_root: str | os.PathLike | None = None,
-) -> None:
-    """
-    Write the report of results that are all at hand; :py:class:`bundle.results.writer.ResultsWriter` streams instead.
-
-    Args:
-        results: one an image.
-        path: HTML file to write.
-        facts: what the report says besides the images.
-        heat_range: values shown as no heat and as full heat, the same for every image.
-        input_root: folder that the sources' names are given relative to.
-    """
-    records = [record_of(result, input_root) for result in results]
-    render_report(records, lambda index: pictures_of(results[index], heat_range), path, facts)
 
 
 def pictures_of(result: ImageResult, heat_range: tuple[float, float]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from bundle.results.records import NOTICE, Algorithm, Box, ImageResult
 from bundle.results.report.charts import histogram_svg, roc_svg
-from bundle.results.report.page import ReportFacts, select_cards, write_report
+from bundle.results.report.page import ReportFacts, pictures_of, render_report, select_cards
+from bundle.results.tables import record_of
 
 VOID = {"meta", "img", "input", "line", "rect", "circle", "br"}
 
@@ -41,7 +42,9 @@ class Balance(HTMLParser):
 
 def report_of(results: list[ImageResult], **facts) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        write_report(results, Path(folder) / "report.html", ReportFacts(**facts), (0.0, 2.0))
+        records = [record_of(result) for result in results]
+        path, heat_range = Path(folder) / "report.html", (0.0, 2.0)
+        render_report(records, lambda index: pictures_of(results[index], heat_range), path, ReportFacts(**facts))
         return (Path(folder) / "report.html").read_text(encoding="utf-8")
 
 
