@@ -282,8 +282,8 @@ def _names(of: str, choices: Callable[[], Iterable[str]] | None = None) -> _Rule
     return rule
 
 
-def _some_or_no_names(of: str) -> _Rule:
-    names = _names(of)
+def _some_or_no_names(of: str, choices: Callable[[], Iterable[str]] | None = None) -> _Rule:
+    names = _names(of, choices)
     return lambda value: [] if items_of(value) == [] else names(value)
 
 
@@ -335,6 +335,12 @@ def _formats() -> Iterable[str]:
     return FORMATS
 
 
+def _adjustments() -> Iterable[str]:
+    from bundle.preprocessing.adjustments import ADJUSTMENTS  # loads what filters images
+
+    return ADJUSTMENTS
+
+
 _SHARE = _between(0, 1)
 _RULES: dict[str, _Rule] = {
     # every run
@@ -344,6 +350,7 @@ _RULES: dict[str, _Rule] = {
     "seed": _whole(0, or_nothing=True),
     "image_size": _size,
     "resize": _size,
+    "adjustments": _some_or_no_names("adjustments", _adjustments),
     "mean": _numbers(_between(-math.inf, math.inf)),
     "std": _numbers(_between(0, ends="(]")),
     "batch_size": _whole(1),

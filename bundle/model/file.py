@@ -43,6 +43,10 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
 }
 
 
+# settings that came later, as they were for a model from before
+_BEFORE: dict[str, Any] = {"adjustments": []}
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """
@@ -69,7 +73,7 @@ class ModelFile:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings that belong to the weights, by the name that the configurations have for them."""
-        return dict(self.content["settings"])
+        return {**_BEFORE, **self.content["settings"]}
 
     @property
     def changeable(self) -> dict[str, Any]:
@@ -104,7 +108,7 @@ class ModelFile:
         Raises:
             ValueError: When the file has none of this name.
         """
-        for settings in (self.content["settings"], self.content["changeable"]):
+        for settings in (self.settings, self.content["changeable"]):
             if name in settings:
                 return settings[name]
         raise ValueError(f"'{self.folder / MODEL_FILE}' has no setting '{name}', which this version needs.")

@@ -6,8 +6,9 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
+    adjustments=["make_adjustments"],
     display_facts=["DisplayFactsd"],
-    geometry=["CropToRegiond", "CropUniformBorderd", "ResizeAndPadd"],
+    geometry=["ResizeAndPadd"],
     picture=["KeepPictured"],
     source_grid=["ToSourceGridd"],
 )

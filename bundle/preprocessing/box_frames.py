@@ -18,14 +18,17 @@ def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
 
     Args:
         boxes: left, upper, right, lower edge in pixels of ``image``, shape ``(K, 4)``.
-        image: the network's input, shape ``(C, H, W)``, with ``original_affine`` and ``spatial_shape`` of the file.
+        image: the network's input, shape ``(C, H, W)``, with ``original_affine`` and ``spatial_shape`` of the file, and
+            ``field`` where it was cropped, see :py:class:`bundle.preprocessing.adjustments.NoteFieldd`.
 
     Returns:
-        edges in pixels of the file, clipped to its borders, shape ``(K, 4)``.
+        edges in pixels of the file, clipped to its borders or to its field, shape ``(K, 4)``.
     """
     rows, columns = (int(n) for n in image.meta["spatial_shape"][:2])
+    left, upper, right, lower = (float(edge) for edge in image.meta.get("field", (0, 0, columns, rows)))
     moved = _moved(boxes, torch.linalg.inv(_file_affine(image)) @ _affine(image))
-    return torch.minimum(moved.clamp_min(0), moved.new_tensor([columns, rows] * 2)).to(boxes.dtype)
+    cut = torch.maximum(moved, moved.new_tensor([left, upper] * 2))
+    return torch.minimum(cut, moved.new_tensor([right, lower] * 2)).to(boxes.dtype)
 
 
 def boxes_on_input(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:

@@ -93,6 +93,12 @@ class TestModelFile(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "whole_weight.*contradicts"):
             check_model(model, {}, ADFA((32, 32), "resnet18", None))
 
+    def test_a_model_from_before_there_were_adjustments_had_none(self):
+        model = read_model(self.folder)
+        self.assertEqual(model["adjustments"], [])
+        with self.assertRaisesRegex(ValueError, r'--adjustments \["stretch"\] contradicts .* \[\]'):
+            check_model(model, {"adjustments": ["stretch"]}, self.network)
+
     def test_an_argument_that_came_later_has_its_default(self):
         network = json.loads((self.folder / "model.json").read_text())["network"]
         del network["arguments"]["attention"]  # as in a file from before there was a choice

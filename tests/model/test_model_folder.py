@@ -36,6 +36,7 @@ OF_TRAINING = {
         "map_stride": 4,
         "smoothing": 2.0,
         "top_fraction": 0.1,
+        "adjustments": ["crop_border", "equalize"],
     },
     "sna": {
         "image_size": [64, 48],
@@ -54,6 +55,7 @@ OF_TRAINING = {
         "aggregate": False,
         "mining_steps": 1,
         "box_thresholds": [0.7],
+        "adjustments": ["crop_region", "stretch"],
     },
 }
 
@@ -111,6 +113,7 @@ class TestModelFolder(unittest.TestCase):
 
     def test_each_bound_setting_is_refused_when_it_is_another(self):
         others = {"image_size": [32, 32], "classes": CLASSES[::-1], "exclusive": True, "keep_aspect": True}
+        others["adjustments"] = ["reduce_speckle"]
         for family in OF_TRAINING:
             for name in self.bound(family):
                 value = self.bound(family)[name]
