@@ -259,7 +259,7 @@ def blocks() -> Iterator[Case]:
     x = random(2, 32, 8, 6)
     for names, make, *inputs in (
         (("AdaptiveChannelAttention",), lambda: AdaptiveChannelAttention(32), x),
-        (("WholeImageDistance",), lambda: WholeImageDistance((256, 192), 32, memory_size=4), x),
+        (("WholeImageDistance",), lambda: WholeImageDistance((256, 192), (8, 6), 32, memory_size=4), x),
         (("CBAM",), lambda: CBAM(32), x),
         (("SCSE",), lambda: SCSE(32), x),
         (("EfficientChannelAttention",), lambda: EfficientChannelAttention(32), x),

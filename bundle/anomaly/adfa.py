@@ -27,8 +27,6 @@ __all__ = ["ADFA", "PAPER_SETTING", "PatchDescriptor"]
 # the network of the ADFA paper, where it is not that of the defaults
 PAPER_SETTING: dict[str, Any] = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4, "whole_weight": 0}
 
-HOTTEST = 0.02  # share of a map that its deviation among normal images is measured by
-
 
 class PatchDescriptor(nn.Module):
     """
@@ -241,7 +239,9 @@ class ADFA(nn.Module):
         self.center_bank = CenterBank(
             self.map_size[0] * self.map_size[1], self.descriptor.out_channels, k, epsilon, scale
         )
-        self.whole = WholeImageDistance(image_size, self.backbone.channels[3]) if whole_weight > 0 else None
+        self.whole: WholeImageDistance | None = None
+        if whole_weight > 0:
+            self.whole = WholeImageDistance(image_size, self.map_size, self.backbone.channels[3])
         self.whole_weight = float(whole_weight)
 
     @classmethod
@@ -284,9 +284,7 @@ class ADFA(nn.Module):
             parts: see :py:meth:`parts`, of normal images that this network, or one like it, was not fitted to.
         """
         if self.whole is not None:
-            distances, whole = parts[:, 0].flatten(1), parts[:, 1].flatten(1)[:, 0]
-            hottest = distances.topk(max(1, round(HOTTEST * distances.shape[1]))).values.mean(dim=1)
-            self.whole.fit_joint(hottest, whole, self.whole_weight)
+            self.whole.fit_joint(parts[:, :1], parts[:, 1:], self.whole_weight)
 
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         """Return patch features ``(B, N, D')`` of images ``(B, 3, H, W)``, in row order of the positions."""
@@ -306,8 +304,8 @@ class ADFA(nn.Module):
 
     def parts(self, image: torch.Tensor) -> torch.Tensor:
         """
-        Return the distances of patches, ``(B, 1, h, w)``, and with a ``whole_weight`` that of the whole image beside
-        them at every position, ``(B, 2, h, w)``.
+        Return the distances of patches, ``(B, 1, h, w)``, and with a ``whole_weight`` those of the whole image's cells
+        beside them, ``(B, 2, h, w)``.
 
         Args:
             image: see :py:meth:`forward`.
@@ -316,7 +314,7 @@ class ADFA(nn.Module):
         distances = self.distance_map(self.describe_features(maps))
         if self.whole is None:
             return distances
-        return torch.cat([distances, self.whole(maps[3])[:, None, None, None].expand_as(distances)], dim=1)
+        return torch.cat([distances, self.whole(maps[3])], dim=1)
 
     def join(self, parts: torch.Tensor) -> torch.Tensor:
         """Return the map ``(B, 1, h, w)`` of both distances."""
@@ -330,7 +328,6 @@ class ADFA(nn.Module):
         Returns:
             soft top-k distances (Eq. 6 before the maximum), shape ``(B, 1, h, w)``, in feature units; with a
             ``whole_weight``, once :py:meth:`fit_join` has seen normal images, both distances in deviations of normal
-            images: that of the whole image is added to every position, so the image's score has its share of both, and
-            a usual normal image has 10.
+            images, see :py:meth:`bundle.anomaly.whole_image.WholeImageDistance.joined`.
         """
         return self.join(self.parts(image))

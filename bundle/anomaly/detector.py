@@ -21,7 +21,7 @@ class Detector(Protocol):
     """
     What a method is: an ``nn.Module`` decorated with :py:func:`bundle.networks.arguments.keeps_arguments`.
 
-    An image-level distance is a map of one position, or is added to every position of one.
+    An image-level distance is a map of one position.
 
     All that it learns is in parameters and buffers of a shape known at construction. One without a parameter that takes
     a gradient is not trained, only fitted. Its class is in ``METHODS`` here and in ``NETWORKS`` of this package, and a

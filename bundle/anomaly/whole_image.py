@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from bundle.anomaly.patch_statistics import PatchStatistics
@@ -31,6 +32,7 @@ class WholeImageDistance(nn.Module):
 
     Args:
         image_size: rows and columns of the images.
+        map_size: rows and columns of the map that the distances of the cells are drawn out to.
         channels: of the deepest map.
         grid: cells of a side; fewer where the map has fewer positions.
         memory_size: normal images to store, from 1. Where there are fewer, they are stored more than once.
@@ -39,16 +41,24 @@ class WholeImageDistance(nn.Module):
         ValueError: When ``grid`` or ``memory_size`` is below 1.
 
     Example:
-        >>> distance = WholeImageDistance((64, 64), channels=2, grid=2, memory_size=3)
+        >>> distance = WholeImageDistance((64, 64), (8, 8), channels=2, grid=2, memory_size=3)
         >>> distance.fit(torch.rand(5, 4, 2))
         >>> distance(torch.rand(1, 2, 2, 2)).shape
-        torch.Size([1])
+        torch.Size([1, 1, 8, 8])
     """
 
-    def __init__(self, image_size: Sequence[int], channels: int, grid: int = 3, memory_size: int = 256) -> None:
+    def __init__(
+        self,
+        image_size: Sequence[int],
+        map_size: Sequence[int],
+        channels: int,
+        grid: int = 3,
+        memory_size: int = 256,
+    ) -> None:
         super().__init__()
         if grid < 1 or memory_size < 1:
             raise ValueError(f"grid and memory_size must be at least 1, got {grid} and {memory_size}.")
+        self.map_size = [int(size) for size in map_size]
         rows, columns = (averaging(-(-size // STRIDE), grid) for size in image_size)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
@@ -58,12 +68,14 @@ class WholeImageDistance(nn.Module):
         self.register_buffer("memory", torch.zeros(cells, memory_size, channels))
         # factors of a map and of this distance, and what is added: the map as it is, until they are fitted
         self.register_buffer("joint", torch.tensor([1.0, 0.0, 0.0]))
+        self.register_buffer("usual", torch.zeros(1, 1, *self.map_size))  # this distance in normal images, on average
         self.rows: torch.Tensor
         self.columns: torch.Tensor
         self.mean: torch.Tensor
         self.matrix: torch.Tensor
         self.memory: torch.Tensor
         self.joint: torch.Tensor
+        self.usual: torch.Tensor
 
     def cells(self, deepest: torch.Tensor) -> torch.Tensor:
         """Return the means over the cells, ``(B, cells, C)``, of a deepest map ``(B, C, h, w)``."""
@@ -92,18 +104,20 @@ class WholeImageDistance(nn.Module):
         self.memory.copy_(self.whitened(cells[drawn[again].to(cells.device)]))
 
     @torch.no_grad()
-    def fit_joint(self, hottest: torch.Tensor, whole: torch.Tensor, weight: float) -> None:
+    def fit_joint(self, distances: torch.Tensor, whole: torch.Tensor, weight: float) -> None:
         """
         Bring a map and this distance to one unit: deviations of normal images that neither was fitted to.
 
         Args:
-            hottest: what makes the score of the maps of normal images, shape ``(N,)``.
-            whole: their distances, shape ``(N,)``.
+            distances: maps of normal images, ``(N, 1, h, w)``.
+            whole: this distance of the same images, ``(N, 1, h, w)``.
             weight: share of this distance, in (0, 1); the map has the others.
         """
-        factors = torch.stack([(1 - weight) / hottest.std().clamp_min(1e-6), weight / whole.std().clamp_min(1e-6)])
-        offset = USUAL - factors[0] * hottest.mean() - factors[1] * whole.mean()
+        hottest, mean = hottest_mean(distances), whole.flatten(1).mean(dim=1)
+        factors = torch.stack([(1 - weight) / hottest.std().clamp_min(1e-6), weight / mean.std().clamp_min(1e-6)])
+        offset = USUAL - factors[0] * hottest.mean() - factors[1] * mean.mean()
         self.joint.copy_(torch.stack([*factors, offset]))
+        self.usual.copy_(whole.mean(dim=0, keepdim=True))
 
     def whitened(self, cells: torch.Tensor) -> torch.Tensor:
         """Return whitened deviations, cells first, ``(cells, B, C)``, of cells ``(B, cells, C)``."""
@@ -115,22 +129,39 @@ class WholeImageDistance(nn.Module):
             deepest: map of stride 32, shape ``(B, C, h, w)``.
 
         Returns:
-            distances in whitened units, shape ``(B,)``.
+            distances of the cells in whitened units, drawn out to the map's size, ``(B, 1, *map_size)``; the mean of an
+            image's is its distance.
         """
-        distances = cell_distances(self.whitened(self.cells(deepest)), self.memory)
-        return distances.amin(dim=2).mean(dim=0)
+        nearest = cell_distances(self.whitened(self.cells(deepest)), self.memory).amin(dim=2)  # (cells, B)
+        cells = nearest.T.reshape(-1, 1, len(self.rows), len(self.columns))
+        drawn = F.interpolate(cells, self.map_size, mode="bilinear", align_corners=False)
+        return drawn + (cells.mean(dim=(2, 3), keepdim=True) - drawn.mean(dim=(2, 3), keepdim=True))
 
     def joined(self, distances: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """
-        Return a map with the image's own distance added to every position, both in deviations of normal images.
+        r"""
+        Return a map of both distances in deviations of normal images.
 
-        A usual normal image has 10 where it is hottest. Before :py:meth:`fit_joint` it is the map as it is.
+        Where it is hottest it has on average, of a map :math:`m` and cells :math:`d` with the mean :math:`\bar d`,
+
+        .. math:: s = 10 + (1 - w) \frac{\operatorname{hot}(m) - \mu_m}{\sigma_m} + w \frac{\bar d - \mu_d}{\sigma_d}
+
+        which is the score: 10 in a usual normal image. A position is hot where the patch is far from normal, where the
+        cell is further from normal than it usually is, or both. Before :py:meth:`fit_joint` it is the map as it is.
 
         Args:
-            distances: shape ``(B, 1, h, w)``.
-            whole: of the images, at every position or at one, ``(B, 1, h, w)`` or ``(B, 1, 1, 1)``.
+            distances: maps, ``(B, 1, h, w)``.
+            whole: this distance of the images, ``(B, 1, h, w)``.
         """
-        return (self.joint[0] * distances + self.joint[1] * whole + self.joint[2]).clamp_min(0)
+        shape = self.joint[0] * distances + self.joint[1] * (whole - self.usual)
+        mean = whole.flatten(1).mean(dim=1)
+        score = self.joint[0] * hottest_mean(distances) + self.joint[1] * mean + self.joint[2]
+        return (shape + (score - hottest_mean(shape))[:, None, None, None]).clamp_min(0)
+
+
+def hottest_mean(maps: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the hottest 2 % of maps, at least of one position: ``(B,)`` of ``(B, 1, h, w)``."""
+    values = maps.flatten(1)
+    return values.topk(max(1, int(0.02 * values.shape[1] + 0.5)), dim=1).values.mean(dim=1)
 
 
 def cell_distances(cells: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:

@@ -41,21 +41,30 @@ class TestWholeImageDistance(unittest.TestCase):
 
     def test_is_that_of_scikit_learn(self):
         normals, maps = torch.rand(9, 3, 2, 2, generator=self.draw), torch.rand(4, 3, 2, 2, generator=self.draw)
-        distance = WholeImageDistance((64, 64), 3, grid=2, memory_size=20)  # each image is stored twice or more
+        distance = WholeImageDistance((64, 64), (8, 8), 3, grid=2, memory_size=20)  # each image is stored twice or more
         distance.fit(distance.cells(normals), shrinkage=0.2)
         expected = by_scikit_learn(maps, normals, 0.2)
         # the mean is the normal image's own: the covariance of scikit-learn takes it as known, as ours does
-        np.testing.assert_allclose(distance(maps), expected, rtol=1e-4)
+        np.testing.assert_allclose(distance(maps).mean(dim=(1, 2, 3)), expected, rtol=1e-4)
 
     def test_a_stored_image_is_at_no_distance(self):
         normals = torch.rand(5, 3, 2, 2, generator=self.draw)
-        distance = WholeImageDistance((64, 64), 3, grid=2, memory_size=5)
+        distance = WholeImageDistance((64, 64), (8, 8), 3, grid=2, memory_size=5)
         distance.fit(distance.cells(normals))
         self.assertLess(distance(normals).max(), 2e-3)
         self.assertGreater(distance(normals + 1).min(), 1)
 
+    def test_the_map_is_hot_where_the_cell_is_far_from_normal(self):
+        distance = WholeImageDistance((64, 64), (8, 8), 3, grid=2, memory_size=5)
+        distance.fit(distance.cells(torch.rand(5, 3, 2, 2, generator=self.draw)))
+        image = torch.rand(1, 3, 2, 2, generator=self.draw)
+        image[:, :, 1, 0] += 5  # below left
+        found = distance(image)[0, 0]
+        quarters = [found[:4, :4], found[:4, 4:], found[4:, :4], found[4:, 4:]]
+        self.assertEqual(max(range(4), key=lambda i: float(quarters[i].mean())), 2)
+
     def test_cells_are_averages(self):
-        distance = WholeImageDistance((224, 224), 1, grid=7)
+        distance = WholeImageDistance((224, 224), (28, 28), 1, grid=7)
         deepest = torch.arange(49.0).view(1, 1, 7, 7)
         torch.testing.assert_close(distance.cells(deepest).flatten(), torch.arange(49.0))
         torch.testing.assert_close(averaging(7, 3).sum(dim=1), torch.ones(3))
@@ -64,7 +73,7 @@ class TestWholeImageDistance(unittest.TestCase):
 
     def test_one_image_is_refused(self):
         with self.assertRaisesRegex(ValueError, "at least 2 normal images, got 1"):
-            WholeImageDistance((64, 64), 3).fit(torch.zeros(1, 4, 3))
+            WholeImageDistance((64, 64), (8, 8), 3).fit(torch.zeros(1, 4, 3))
 
 
 class TestJoined(unittest.TestCase):
@@ -72,17 +81,46 @@ class TestJoined(unittest.TestCase):
         torch.manual_seed(0)
         self.normals = torch.rand(8, 3, 64, 64)
 
-    def test_both_count_in_deviations_of_normal_images(self):
-        # by hand: the hottest 2 % of 64 positions are one; 1, 2, 3 there deviate by 1, and 4, 6, 8 by 2
+    def joined(self, spots, wholes):
+        """Fit the join to three normal images, and return it with their parts."""
         parts = torch.zeros(3, 2, 8, 8)
-        parts[:, 0, 3, 3] = torch.tensor([1.0, 2.0, 3.0])
-        parts[:, 1] = torch.tensor([4.0, 6.0, 8.0])[:, None, None]
+        parts[:, 0, 3, 3] = torch.tensor(spots)
+        parts[:, 1] = torch.tensor(wholes)[:, None, None]
         network = ADFA(**SMALL, whole_weight=0.75)
         network.fit_join(parts)
+        return network, parts
+
+    def test_both_count_in_deviations_of_normal_images(self):
+        # by hand: the hottest 2 % of 64 positions are one; 1, 2, 3 there deviate by 1, and 4, 6, 8 by 2
+        network, parts = self.joined([1.0, 2.0, 3.0], [4.0, 6.0, 8.0])
         found = network.join(parts)
         self.assertEqual(found.shape, (3, 1, 8, 8))
-        torch.testing.assert_close(found[:, 0, 3, 3], torch.tensor([10 - 0.25 - 0.75, 10.0, 10 + 0.25 + 0.75]))
-        torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([10 - 0.5 - 0.75, 10 - 0.5, 10 - 0.5 + 0.75]))
+        # where it is hottest: 10 - 0.25 - 0.75, 10, 10 + 0.25 + 0.75
+        torch.testing.assert_close(found[:, 0, 3, 3], torch.tensor([9.0, 10.0, 11.0]))
+        # a position without a spot is colder by 0.25 times the spot in deviations
+        torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([9 - 0.25, 10 - 0.5, 11 - 0.75]))
+
+    def test_an_unusual_cell_is_hot_where_it_lies(self):
+        # by hand: the right half is 2 further than usual, so the mean is 1 further, where a deviation is 2; the halves
+        # differ by 2, which are 0.75 * 2 / 2 in the map; no patch is hot, which is 2 deviations below the average of 2
+        network, _ = self.joined([1.0, 2.0, 3.0], [4.0, 6.0, 8.0])
+        new = torch.zeros(1, 2, 8, 8)
+        new[:, 1] = 6
+        new[..., 4:] += torch.tensor([0.0, 2.0])[None, :, None, None]
+        found = network.join(new)[0, 0]
+        score = 10 + 0.25 * (0 - 2) + 0.75 * (7 - 6) / 2
+        torch.testing.assert_close(found[:, 4:], torch.full((8, 4), score))
+        torch.testing.assert_close(found[:, :4], torch.full((8, 4), score - 0.75))
+
+    def test_where_normal_images_are_far_anyway_is_not_hot(self):
+        # by hand: usual is what normal images have there; an image with just that has a flat map
+        parts = torch.zeros(3, 2, 8, 8)
+        parts[:, 0] = 1
+        parts[:, 1] = torch.tensor([4.0, 6.0, 8.0])[:, None, None]
+        parts[:, 1, :, 4:] += 3
+        network = ADFA(**SMALL, whole_weight=0.75)
+        network.fit_join(parts)
+        torch.testing.assert_close(network.join(parts[1:2]), torch.full((1, 1, 8, 8), 10.0))
 
     def test_a_usual_normal_image_has_ten_in_the_calibration(self):
         smooth = torch.nn.functional.interpolate(torch.rand(40, 3, 6, 6), 64, mode="bicubic")
