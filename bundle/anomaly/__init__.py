@@ -22,6 +22,7 @@ __all__, __getattr__, __dir__ = public(
     patch_memory=["PatchMemory"],
     recalibration=["AnomalyRecalibration"],
     scoring=["AnomalyScored", "AnomalyVerdictd", "anomaly_heatmap"],
+    shift=["score_shift"],
     synthetic_anomaly_transforms=["RandSyntheticAnomalyd", "SyntheticAnomalyd", "with_synthetic_anomalies"],
 )
 NETWORKS = ("ADFA", "PaDiM", "PatchMemory")  # that a model folder may name

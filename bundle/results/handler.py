@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -122,6 +122,8 @@ class ResultsHandler:
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.lists.find_images`.
         summarize: takes the results (without arrays), returns metrics by name; ``None`` for no metrics.
         charts: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
+        remarks: takes the rows of the tables, those of a resumed run too, and returns sentences that a reader must know;
+            they are logged and stand in the report. ``None`` for none.
         log_seconds: log how far the run is every so many seconds, first after five; 0 for no such lines.
 
     Raises:
@@ -135,10 +137,12 @@ class ResultsHandler:
         refusals: Sequence[Any] = (),
         summarize: Callable[[list[ImageResult]], dict[str, Any]] | None = None,
         charts: Callable[[], Sequence[tuple[str, bytes]]] | None = None,
+        remarks: Callable[[Sequence[dict[str, Any]]], Iterable[str]] | None = None,
         log_seconds: float = 30.0,
     ) -> None:
         self.writer, self.loader = writer, loader
         self.refusals, self.summarize, self.charts, self.log_seconds = refusals, summarize, charts, log_seconds
+        self.remarks = remarks
         self.results: list[ImageResult] = []
         self._noted = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -205,6 +209,11 @@ class ResultsHandler:
             source, frame = split_frame(str(name))
             self.writer.fail(source, f"frame {frame}: {reason}" if str(name) != str(source) else reason)
 
+    def _remark(self) -> None:
+        for sentence in self.remarks(self.writer.progress.records) if self.remarks is not None else ():
+            logger.warning("%s", sentence)
+            self.writer.notes.append(sentence)
+
     def finish(self, engine: Engine) -> None:
         """Write failures, metrics and the report."""
         self._end_pulse(engine)
@@ -224,6 +233,7 @@ class ResultsHandler:
             if self.summarize is not None and (unassessed := sum(r.not_assessed is not None for r in self.results)):
                 metrics["images_not_assessed"] = unassessed
             charts = self.charts() if self.charts is not None and count else ()
+            self._remark()
         except Exception as error:  # the tables are worth having without metrics
             failed = error
         self.writer.close(metrics=metrics or None, charts=charts)

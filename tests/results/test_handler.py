@@ -177,6 +177,18 @@ class TestResultsHandler(unittest.TestCase):
             _evaluate(handler, [[_item("a.png", label=1), _item("b.png", not_assessed=rule)]])
             self.assertEqual(writer.metrics, expected)
 
+    def test_remarks_on_all_rows_stand_in_log_and_report(self):
+        with tempfile.TemporaryDirectory() as folder:
+            handler = ResultsHandler(
+                ResultsWriter(folder, ("csv", "report")),
+                remarks=lambda rows: [f"scores {[row['anomaly_score'] for row in rows]} are <high>"],
+            )
+            with self.assertLogs("bundle.results.handler", "WARNING") as log:
+                _evaluate(handler, [[_item("a.png", 1.0)], [_item("b.png", 2.0)]])
+            report = (Path(folder) / "report.html").read_text()
+        self.assertIn("scores [1.0, 2.0] are <high>", log.output[0])
+        self.assertIn("scores [1.0, 2.0] are &lt;high&gt;", report)
+
     def test_says_how_far_it_is(self):
         writer, begun = _Writer(), threading.Event()
 
