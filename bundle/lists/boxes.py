@@ -27,6 +27,7 @@ __all__ = [
     "has_boxes",
     "items_with_boxes",
     "mining_table",
+    "read_boxes",
     "read_chestxray14_boxes",
     "read_coco_boxes",
 ]
@@ -74,7 +75,7 @@ class ImageBoxes(Mapping[str, BoxesByLabel]):
         best = [file for file, count in zip(files, common, strict=True) if count == max(common)]
         if len(best) > 1:
             raise ValueError(f"boxes must name images apart by their folders, '{parts[-1]}' may be one of {best[:3]}.")
-        if len(parts) > 1:
+        if len(parts) > 1 and path != best[0]:  # the list's own name is no other image
             first, own = self._given.setdefault(best[0], os.path.realpath(path)), os.path.realpath(path)
             if first != own:
                 folders = f"'{Path(first).parent.name}' and '{Path(own).parent.name}'"
@@ -95,6 +96,28 @@ class ImageBoxes(Mapping[str, BoxesByLabel]):
         """Return how many parts agree, from the last."""
         pairs = zip(reversed(one), reversed(other), strict=False)
         return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def read_boxes(path: str | Path) -> ImageBoxes:
+    """
+    Read a list of boxes by its suffix: a COCO detection file ends with ``.json``, ChestX-ray14's list does not.
+
+    Args:
+        path: see :py:func:`read_coco_boxes` and :py:func:`read_chestxray14_boxes`.
+
+    Returns:
+        for each image's file name, for each label, boxes as left, upper, right, lower edge in pixels, shape ``(M, 4)``.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is not such a list.
+
+    Example:
+        >>> read_boxes("boxes.json")
+        Traceback (most recent call last):
+        FileNotFoundError: boxes must be an existing file, got 'boxes.json'.
+    """
+    return read_coco_boxes(path) if str(path).lower().endswith(".json") else read_chestxray14_boxes(path)
 
 
 def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024)) -> ImageBoxes:

@@ -31,7 +31,7 @@ class LocalizationMetrics:
     Args:
         classes: names in the order of the maps.
         boxes: annotated boxes by path or bare name of the image and class, see
-            :py:func:`bundle.lists.read_chestxray14_boxes`.
+            :py:func:`bundle.lists.read_boxes`.
         bounds: see :py:func:`bundle.localization.summarize_localization`.
         kind: overlap, see :py:func:`bundle.localization.metrics.overlaps`.
 

@@ -269,7 +269,7 @@ def summarize_localization(
         found: boxes by path of the image and class, as left, upper, right, lower edge in pixels, shape ``(K, 4)``, best
             first; a class that an image has no boxes of may be left out.
         boxes: annotated boxes by path or bare name of the image and class, see
-            :py:func:`bundle.lists.read_chestxray14_boxes`.
+            :py:func:`bundle.lists.read_boxes`.
         bounds: greatest average of false positives by class and threshold, see
             :py:func:`compute_localization_accuracy`.
         kind: see :py:func:`overlaps`.

@@ -18,6 +18,7 @@ from bundle.lists.boxes import (
     has_boxes,
     items_with_boxes,
     mining_table,
+    read_boxes,
     read_chestxray14_boxes,
     read_coco_boxes,
 )
@@ -84,10 +85,12 @@ class TestCocoBoxes(unittest.TestCase):
             path = Path(folder) / "coco.json"
             path.write_text(json.dumps(content))
             found = read_coco_boxes(path)
+            by_suffix = read_boxes(path)
             path.write_text("{}")
             with self.assertRaisesRegex(ValueError, "'coco.json' must be a COCO detection file"):
                 read_coco_boxes(path)
         self.assertEqual(found["x.png"]["ActiveTuberculosis"].tolist(), [[90, 40, 100, 45]])
+        self.assertEqual(by_suffix["x.png"].keys(), found["x.png"].keys())
 
     COCO = {
         "images": [{"id": i, "file_name": f"{d}/x.png", "width": 9, "height": 9} for i, d in enumerate("ab")],
@@ -104,6 +107,7 @@ class TestCocoBoxes(unittest.TestCase):
     def test_folders_tell_images_of_one_name_apart(self):
         found = self.read(json.dumps(self.COCO))
         self.assertEqual([found[f"/data/{d}/x.png"]["TB"].tolist()[0][0] for d in "ab"], [0, 1])
+        self.assertEqual([boxes["TB"].tolist()[0][0] for boxes in found.values()], [0, 1])  # as an evaluation does
         with self.assertRaisesRegex(ValueError, r"'x.png' may be one of \['a/x.png', 'b/x.png'\]"):
             found["/data/c/x.png"]
         items = [{"image": "/data/a/x.png"}, {"image": "/data/b/x.png"}, {"image": "/data/a/y.png"}]
