@@ -122,7 +122,7 @@ class ResultsHandler:
         refusals: files that gave no item, with ``source`` and ``reason``, see :py:func:`bundle.lists.find_images`.
         summarize: takes the results (without arrays), returns metrics by name; ``None`` for no metrics.
         charts: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
-        remarks: takes the rows of the tables, those of a resumed run too, and returns sentences that a reader must know;
+        remarks: takes the rows of the tables, those of a resumed run too, and returns sentences a reader must know;
             they are logged and stand in the report. ``None`` for none.
         log_seconds: log how far the run is every so many seconds, first after five; 0 for no such lines.
 

@@ -8,16 +8,21 @@ Run a study: variants of a family's settings, each trained and evaluated by the 
     python scripts/studies/tables.py
 
 A study is a YAML file beside this script: data sets, seeds, and variants, which are flags of the workflow (``train``,
-``evaluate``) or another configuration of training (``config: adfa_paper`` for ``args_adfa_paper_train.yaml``). Every
-finished run is a row of its rows file, and a run that is there is not repeated, so the command resumes where it was
-stopped. A row has the metrics, the number and digest of the training items, the commit (with + where files had
-changed), the device, the seconds, and the command. WORK keeps the features of frozen networks and each run's scores.
+``evaluate``) or another configuration of training (``config: adfa_paper`` for ``args_adfa_paper_train.yaml``). Where a
+family trains in phases, each from the one before, the study and its variants name them in order with their flags
+(``phases: {backbone: {max_epochs: 6}}`` for ``args_msa_train_backbone.yaml``); phases that variants share are trained
+once. ``control: median_box`` is no training but a function of controls.py. Every finished run is a row of its rows
+file, and a run that is there is not repeated, so the command resumes where it was stopped. A row has the metrics, the
+number and digest of the training items, the commit (with + where files had changed), the device, the seconds (without
+those of shared phases that were there), and the command. WORK keeps the features of frozen networks, the models of
+phases, and each run's scores.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import shlex
 import shutil
@@ -29,12 +34,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from study_sets import Flags, dataset_flags
+from controls import CONTROLS
+from study_sets import Chosen, Flags, dataset_flags
 from tables import ROOT, Row, read_rows, read_study, table_of
 
 FIXED = ("set", "variant", "seed")
 ORIGIN = ("items", "data_digest", "commit", "device", "seconds", "command")
-TASKS = ("train", "evaluate")
 
 
 class Job(NamedTuple):
@@ -70,15 +75,18 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
-def run_task(family: str, task: str, flags: Flags) -> list[str]:
-    """Run one task of a family as a user does, and return its command."""
-    command = ["-m", "monai.bundle", "run", "--args_file", f"configs/args_{family}_{task}.yaml"]
-    command += [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+def command_of(config: str, flags: Flags) -> list[str]:
+    """Return the command of a configuration as a user types it, behind the name of Python."""
+    words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+    return ["-m", "monai.bundle", "run", "--args_file", f"configs/args_{config}.yaml", *words]
+
+
+def run_command(command: list[str]) -> None:
+    """Run a command of Python, and end with its last line where it fails."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise SystemExit(f"error: python {shlex.join(command)}: {last}")
-    return ["python", *command]
 
 
 def value_at(metrics: Any, path: str) -> Any:
@@ -93,31 +101,67 @@ def columns_of(study: dict[str, Any]) -> list[str]:
     return [name + end for name in study["metrics"] for end in ("", "_low", "_high")]
 
 
-def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
-    """Train and evaluate once, and return the row."""
+def trained(study: dict[str, Any], settings: Row, flags: Flags, work: Path, out: Path) -> tuple[Path, str]:
+    """Train a variant, phase after phase where it has phases; return the folder of the model and the commands."""
+    config = settings.get("config", study["family"])
+    if "phases" not in settings:
+        command = command_of(f"{config}_train", {**flags, **settings.get("train", {}), "output_dir": out})
+        run_command(command)
+        return out, shlex.join(["python", *command]).replace(str(out), "OUT")
+    texts: list[str] = []
+    folders: dict[str, Path] = {}
+    for phase, changed in settings["phases"].items():
+        chosen = {**flags, **study["phases"].get(phase, {}), **(changed or {})}
+        if folders:
+            chosen["start_from"] = list(folders.values())[-1] / "model.pt"
+        made_by = f"{commit_of(ROOT)} {phase} {chosen}"  # the phases before are in start_from
+        folders[phase] = work / "models" / hashlib.sha256(made_by.encode()).hexdigest()[:16]
+        command = command_of(f"{config}_train_{phase}", {**chosen, "output_dir": folders[phase]})
+        if not (folders[phase] / "model.json").is_file():
+            run_command(command)
+        texts.append(shlex.join(["python", *command]))
+    text = " && ".join(texts)
+    for phase, folder in folders.items():
+        text = text.replace(str(folder), f"OUT/{phase}")
+    return list(folders.values())[-1], text
+
+
+def measured(
+    study: dict[str, Any], job: Job, chosen: Chosen, work: Path, kept: Path
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Train and evaluate once; return the metrics, what the model says of its training items, and the command."""
     settings = study["variants"][job.variant] or {}
-    own: dict[str, Flags] = {task: settings.get(task, {}) for task in TASKS}
-    common = {"seed": job.seed, **dataset_flags(job.set, data, work, job.seed)}
-    kept = work / job.set / f"{job.variant} {job.seed}".replace(" ", "_").replace("/", "_").replace(",", "")
-    started = time.monotonic()
+    if "control" in settings:
+        words = [study["name"], "DATA", "--sets", job.set, "--variants", job.variant, "--seeds", str(job.seed)]
+        command = shlex.join(["python", "scripts/studies/run_study.py", *words])
+        return *CONTROLS[settings["control"]](chosen), command
+    common = {"seed": job.seed, **chosen.both}
+    cache = {"feature_cache": work / "features"} if study.get("feature_cache") else {}
+    flags = {**common, **chosen.train, **cache, **study.get("flags", {}), "tensorboard": False}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        cache = {"feature_cache": work / "features"} if study.get("feature_cache") else {}
-        flags: Flags = {**common, **cache, **study.get("flags", {}), **own["train"]}
-        flags |= {"output_dir": out, "tensorboard": False}
-        command = run_task(settings.get("config", study["family"]), "train", flags)
-        chosen = {**common, "formats": "[csv]", **own["evaluate"]}
-        run_task(study["family"], "evaluate", {**chosen, "model_dir": out, "output_dir": out / "test"})
-        metrics = json.loads((out / "test" / "metrics.json").read_text())
-        training = json.loads((out / "model.json").read_text())["training_set"]
+        model, command = trained(study, settings, flags, work, out)
+        own = {**chosen.evaluate, "formats": "[csv]", **settings.get("evaluate", {})}
+        test = {**common, **own, "model_dir": model, "output_dir": out / "test"}
+        run_command(command_of(f"{study['family']}_evaluate", test))
         kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(out / "test" / "scores.csv", kept)
-        text = shlex.join(command).replace(str(out), "OUT").replace(str(work), "WORK").replace(str(data), "DATA")
+        for table in (out / "test").glob("*.csv"):
+            shutil.copy(table, kept)
+        metrics = json.loads((out / "test" / "metrics.json").read_text())
+        return metrics, json.loads((model / "model.json").read_text())["training_set"], command
+
+
+def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
+    """Train and evaluate once, and return the row."""
+    started = time.monotonic()
+    kept = work / job.set / f"{job.variant} {job.seed}".replace(" ", "_").replace("/", "_").replace(",", "")
+    chosen = dataset_flags(study["family"], job.set, data, work, job.seed)
+    metrics, training, command = measured(study, job, chosen, work, kept)
     values: Row = {}
     for name, path in study["metrics"].items():
         values[name] = value_at(metrics, path)
         for end, number in (("_low", 0), ("_high", 1)):
-            values[name + end] = value_at(metrics, f"{path}_interval/{number}") if f"{path}_interval" in metrics else ""
+            values[name + end] = value_at(metrics, f"{path}_interval/{number}")
     return {
         **job._asdict(),
         **values,
@@ -126,7 +170,7 @@ def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
         "commit": commit_of(ROOT),
         "device": device_name(),
         "seconds": round(time.monotonic() - started),
-        "command": text,
+        "command": command.replace(str(work), "WORK").replace(str(data), "DATA"),
     }
 
 

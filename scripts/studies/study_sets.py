@@ -3,25 +3,46 @@
 """
 The data sets of the studies: what of a folder of data one run trains and tests on, as flags of the workflow.
 
-A set that the workflow reads by itself is its folder. The others are a table (docs/tables.md) that is written here:
-``nih_pa`` and ``nih_ap`` are the films of one view of ``nih_part``, where the seed is the fold of patients that is
-tested and the normal films of the other two folds train; ``zhanglab`` is the official split, by patient where the
-names say who.
+Anomaly detection reads a set as it lies there, or from a table (docs/tables.md) that is written here: ``nih_pa`` and
+``nih_ap`` are the films of one view of ``nih_part``, where the seed is the fold of patients that is tested and the
+normal films of the other two folds train; ``zhanglab`` is the official split, by patient where the names say who.
+Classification and localization have tables with a column for each class, and what is not normal trains too; the seed
+splits those that have no split of their own, near copies on one side. The boxes of ``busi_part`` are those of its
+masks, and evaluation alone sees them.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["SETS", "Flags", "dataset_flags"]
+from PIL import Image
+
+from bundle.lists import patient_splits, write_label_table
+from bundle.lists.boxes import box_of_mask
+from bundle.lists.known_sets.image_folders import collection_rows
+from bundle.lists.known_sets.layouts import LAYOUTS, find_layout
+
+__all__ = ["SETS", "Chosen", "Flags", "dataset_flags"]
 
 Flags = dict[str, object]
 Row = dict[str, object]
 FOLDS = 3
 PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
+BUSI_CLASSES = ("lesion", "benign", "malignant")
+
+
+class Chosen(NamedTuple):
+    """A set as flags: of both tasks, and further ones of training and of evaluation."""
+
+    both: Flags
+    train: Flags = {}
+    evaluate: Flags = {}
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> Path:
@@ -58,35 +79,124 @@ def zhanglab_films(data: Path) -> Iterable[Row]:
             yield {"image": image, "patient": patient, "split": part, "label": int(name != "NORMAL")}
 
 
-def in_table(rows: Callable[[Path, int], Iterable[Row]]) -> Callable[[Path, Path, int], Flags]:
+def split_rows(data: Path, name: str, seed: int) -> tuple[tuple[str, ...], list[Row]]:
+    """Return the classes and the rows of a known set: its own test where it has one, near copies in one split."""
+    root = data / name
+    layout, folder = find_layout(root)
+    collection = LAYOUTS[layout][1](folder)
+    own = any(item["split"] == "test" for item in collection.items)
+    parts = ("training",) * (4 if own else 3) + (("validation",) if own else ("validation", "test"))
+    return collection.classes, collection_rows(collection, root, parts, seed)
+
+
+def nih_rows(data: Path, view: str, fold: int) -> tuple[tuple[str, ...], list[Row]]:
+    """Return the films of one view of folds 0 to 2, normal or not: one fold tests, a fifth of the others validates."""
+    with (data / "nih_part/manifest.csv").open(newline="") as stream:
+        films = [film for film in csv.DictReader(stream) if film["view"] == view and int(film["fold"]) < FOLDS]
+    rows: list[Row] = [
+        {
+            "image": f"images/{film['image']}",
+            "patient": film["patient"],
+            "label": [int(film["no_finding"] == "1"), int(film["no_finding"] != "1")],
+            "split": "test",
+        }
+        for film in films
+    ]
+    others = [row for row, film in zip(rows, films, strict=True) if int(film["fold"]) != fold % FOLDS]
+    labels, patients = [row["label"] for row in others], [row["patient"] for row in others]
+    parts = ("training",) * 4 + ("validation",)
+    for row, split in zip(others, patient_splits(labels, patients, parts, fold), strict=True):
+        row["split"] = split
+    return ("normal", "abnormal"), rows
+
+
+def lesion_boxes(root: Path, rows: Sequence[Row]) -> dict[str, list[dict]]:
+    """Return the boxes of the masks of the images of rows, a COCO detection file; ``lesion`` is each of them."""
+    coco: dict[str, list[dict]] = {"images": [], "annotations": []}
+    coco["categories"] = [{"id": number, "name": name} for number, name in enumerate(BUSI_CLASSES)]
+    for number, row in enumerate(rows):
+        path = root / str(row["image"])
+        with Image.open(path) as picture:
+            width, height = picture.size
+        coco["images"].append({"id": number, "file_name": row["image"], "width": width, "height": height})
+        for mask in sorted((root / "masks").glob(f"{path.stem}_*.png")):
+            left, upper, right, lower = box_of_mask(mask).tolist()
+            for label in ("lesion", path.parent.name):
+                box = [left, upper, right - left, lower - upper]
+                entry = {"image_id": number, "category_id": BUSI_CLASSES.index(label), "bbox": box}
+                coco["annotations"].append(entry)
+    return coco
+
+
+def in_table(rows: Callable[[Path, int], Iterable[Row]]) -> Callable[[Path, Path, int], Chosen]:
     """Return the flags of a set whose table is written first; its images lie elsewhere than the table."""
-    return lambda data, work, seed: {
-        "dataset_dir": write_table(work / f"images_{seed}.csv", rows(data, seed)),
-        "allow_outside": True,
-    }
+    return lambda data, work, seed: Chosen(
+        {"dataset_dir": write_table(work / f"images_{seed}.csv", rows(data, seed)), "allow_outside": True}
+    )
 
 
-def in_folder(name: str) -> Callable[[Path, Path, int], Flags]:
+def in_folder(name: str) -> Callable[[Path, Path, int], Chosen]:
     """Return the flags of a set that the workflow reads as it lies there; the seed splits it."""
-    return lambda data, work, seed: {"dataset_dir": data / name}
+    return lambda data, work, seed: Chosen({"dataset_dir": data / name})
 
 
-SETS: dict[str, Callable[[Path, Path, int], Flags]] = {
-    "covid19_xray": in_folder("covid19_xray"),
-    "brainmri": in_folder("brainmri"),
-    "busi_part": in_folder("busi_part"),
-    "nih_pa": in_table(lambda data, seed: nih_films(data, "PA", seed)),
-    "nih_ap": in_table(lambda data, seed: nih_films(data, "AP", seed)),
-    "zhanglab": in_table(lambda data, seed: zhanglab_films(data)),
+def with_classes(
+    folder: str, rows: Callable[[Path, int], tuple[tuple[str, ...], list[Row]]]
+) -> Callable[[Path, Path, int], Chosen]:
+    """Return the flags of a set whose table has a column for each class; the model keeps their names."""
+
+    def chosen(data: Path, work: Path, seed: int) -> Chosen:
+        classes, found = rows(data, seed)
+        table = work / f"classes_{seed}.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_label_table(found, table, classes)
+        both: Flags = {"dataset_dir": data / folder, "labels_csv": table}
+        return Chosen(both, {"classes": ",".join(classes), "normal_class": "normal"})
+
+    return chosen
+
+
+def lesions(data: Path, work: Path, seed: int) -> Chosen:
+    """Return the flags of busi_part for localization: lesion, benign and malignant as classes, the masks as boxes."""
+    root, rows = data / "busi_part", split_rows(data, "busi_part", seed)[1]
+    for row in rows:
+        normal, benign, malignant = row["label"]  # type: ignore[misc]
+        row["label"] = [1 - normal, benign, malignant]
+    table, boxes = work / f"lesions_{seed}.csv", work / "boxes.json"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_label_table(rows, table, BUSI_CLASSES)
+    boxes.write_text(json.dumps(lesion_boxes(root, rows)))
+    both: Flags = {"dataset_dir": root, "labels_csv": table}
+    return Chosen(both, {"classes": ",".join(BUSI_CLASSES)}, {"boxes_path": boxes})
+
+
+SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
+    "adfa": {
+        "covid19_xray": in_folder("covid19_xray"),
+        "brainmri": in_folder("brainmri"),
+        "busi_part": in_folder("busi_part"),
+        "nih_pa": in_table(lambda data, seed: nih_films(data, "PA", seed)),
+        "nih_ap": in_table(lambda data, seed: nih_films(data, "AP", seed)),
+        "zhanglab": in_table(lambda data, seed: zhanglab_films(data)),
+    },
+    "sna": {
+        "brainmri": with_classes("brainmri", lambda data, seed: split_rows(data, "brainmri", seed)),
+        "covid19_xray": with_classes("covid19_xray", lambda data, seed: split_rows(data, "covid19_xray", seed)),
+        "nih_pa": with_classes("nih_part", lambda data, seed: nih_rows(data, "PA", seed)),
+        "zhanglab": with_classes("zhanglab_xray", lambda data, seed: split_rows(data, "zhanglab_xray", seed)),
+    },
+    "msa": {"busi_part": lesions},
 }
 
 
-def dataset_flags(name: str, data: Path, work: Path, seed: int) -> Flags:
+@cache  # one table serves every variant
+def dataset_flags(family: str, name: str, data: Path, work: Path, seed: int) -> Chosen:
     """
     Return the flags of the workflow that choose a set.
 
     Args:
-        name: of the set, one of ``SETS``.
+        family: a key of ``SETS``.
+        name: of the set, one of the family's.
         data: folder of all data sets.
         work: folder for the tables that are written.
         seed: of the split, or the fold that is tested.
@@ -95,9 +205,9 @@ def dataset_flags(name: str, data: Path, work: Path, seed: int) -> Flags:
         SystemExit: When there is no such set.
 
     Example:
-        >>> dataset_flags("brainmri", Path("DATA"), Path("WORK"), 0)
+        >>> dataset_flags("adfa", "brainmri", Path("DATA"), Path("WORK"), 0).both
         {'dataset_dir': PosixPath('DATA/brainmri')}
     """
-    if name not in SETS:
-        raise SystemExit(f"error: a set must be one of {', '.join(SETS)}, got '{name}'")
-    return SETS[name](data, work / name, seed)
+    if name not in SETS[family]:
+        raise SystemExit(f"error: a set must be one of {', '.join(SETS[family])}, got '{name}'")
+    return SETS[family][name](data, work / name, seed)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -12,10 +11,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
+    import controls
     import run_study
     import study_sets
     import tables
@@ -23,20 +25,22 @@ with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
 STUDIES = sorted((ROOT / "scripts/studies").rglob("*.yaml"))
 
 
-def workflow(family, task, flags):
+def workflow(command):
     """Stand in for a run: the AUROC says which method and seed it was asked for."""
+    flags = dict(zip((word[2:] for word in command[5::2]), command[6::2], strict=True))
     out = Path(flags["output_dir"])
     out.mkdir(parents=True)
-    if task == "train":
+    if "_train" in command[4]:
         training = {"items": 4, "digest": "0123456789abcdef0123"}
-        (out / "model.json").write_text(json.dumps({"training_set": training, "method": flags.get("method", "adfa")}))
+        phase = Path(command[4]).stem.partition("train")[2]
+        method = flags.get("method", "adfa") + phase + (f" from {flags['start_from']}" if "start_from" in flags else "")
+        (out / "model.json").write_text(json.dumps({"training_set": training, "method": method}))
     else:
-        method = json.loads((out.parent / "model.json").read_text())["method"]
-        auroc = 0.5 + 0.1 * flags["seed"] + (0.2 if method == "padim" else 0)
+        method = json.loads((Path(flags["model_dir"]) / "model.json").read_text())["method"]
+        auroc = 0.5 + 0.1 * int(flags["seed"]) + (0.2 if method == "padim" else 0)
         metrics = {"auroc": auroc, "auroc_interval": [auroc - 0.1, auroc + 0.1], "sensitivity": None}
         (out / "metrics.json").write_text(json.dumps(metrics))
         (out / "scores.csv").write_text("image,anomaly_score\n")
-    return ["python", "-m", "monai.bundle", "run", "--output_dir", str(out)]
 
 
 class TestStudy(unittest.TestCase):
@@ -63,12 +67,12 @@ class TestStudy(unittest.TestCase):
         with (
             mock.patch.object(sys, "argv", command),
             mock.patch.object(tables, "STUDIES", self.root),
-            mock.patch.object(run_study, "run_task", side_effect=workflow) as runs,
+            mock.patch.object(run_study, "run_command", side_effect=workflow) as self.runs,
             mock.patch.object(run_study, "device_name", return_value="CPU"),
             redirect_stdout(out),
         ):
             run_study.main()
-        return runs.call_count, out.getvalue()
+        return self.runs.call_count, out.getvalue()
 
     def test_rows_say_what_was_run_and_are_not_run_again(self):
         rows_path = self.root / "rows.csv"
@@ -94,6 +98,24 @@ class TestStudy(unittest.TestCase):
         count, _ = self.run_it("--quick")
         self.assertEqual(count, 4)
         self.assertTrue((self.root / "work/quick_none.csv").is_file())
+
+    def test_phases_start_from_the_one_before_and_are_shared(self):
+        variants = {"CAM": {"phases": {"a": None}}, "MSA": {"phases": {"a": None, "b": {"max_epochs": 3}}}}
+        study = {**yaml.safe_load(self.study.read_text()), "phases": {"a": {"max_epochs": 2}}, "variants": variants}
+        self.study.write_text(yaml.safe_dump({**study, "seeds": [0]}))
+        self.assertEqual(self.run_it("--rows", str(self.root / "rows.csv"))[0], 4)  # a, its test, b, its test
+        configs = [Path(call.args[0][4]).name for call in self.runs.call_args_list]
+        order = [
+            "args_adfa_train_a.yaml",
+            "args_adfa_evaluate.yaml",
+            "args_adfa_train_b.yaml",
+            "args_adfa_evaluate.yaml",
+        ]
+        self.assertEqual(configs, order)
+        _, row = tables.read_rows(self.root / "rows.csv")
+        first, second = row["command"].split(" && ")
+        self.assertTrue(first.endswith("--max_epochs 2 --output_dir OUT/a"), first)
+        self.assertTrue(second.endswith("--max_epochs 3 --start_from OUT/a/model.pt --output_dir OUT/b"), second)
 
     def test_an_unknown_variant_is_one_line(self):
         with self.assertRaisesRegex(SystemExit, "error: .* has no variant .'spade'.; it has"):
@@ -123,16 +145,57 @@ class TestSets(unittest.TestCase):
             films = ["a,1,0,PA,1", "b,2,0,PA,0", "c,3,1,PA,1", "d,4,1,PA,0", "e,5,2,AP,1", "f,6,3,PA,1"]
             text = "\n".join(["image,patient,fold,view,no_finding", *films])
             (data / "nih_part/manifest.csv").write_text(text)
-            flags = study_sets.dataset_flags("nih_pa", data, data / "work", 0)
-            with open(flags["dataset_dir"], newline="") as stream:
-                rows = list(csv.DictReader(stream))
+            flags = study_sets.dataset_flags("adfa", "nih_pa", data, data / "work", 0).both
+            rows = tables.read_rows(flags["dataset_dir"])
         # fold 0 is tested; d is not normal, e is another view, fold 3 is kept for later evaluation
         found = [(Path(r["image"]).name, r["split"], r["label"]) for r in rows]
         self.assertEqual(found, [("a", "test", "0"), ("b", "test", "1"), ("c", "training", "0")])
 
+    def test_films_of_a_fold_are_tested_and_all_of_the_others_train_a_classifier(self):
+        with tempfile.TemporaryDirectory() as name:
+            data = Path(name)
+            (data / "nih_part").mkdir()
+            # twelve patients of two films each, folds 0 to 3, every second patient normal
+            films = [f"{p}_{i},{p},{p % 4},PA,{p // 4 % 2}" for p in range(24) for i in range(2)]
+            text = "\n".join(["image,patient,fold,view,no_finding", *films])
+            (data / "nih_part/manifest.csv").write_text(text)
+            chosen = study_sets.dataset_flags("sna", "nih_pa", data, data / "work", 1)
+            rows = tables.read_rows(chosen.both["labels_csv"])
+        self.assertEqual(chosen.train["classes"], "normal,abnormal")
+        self.assertEqual({int(r["patient"]) % 4 for r in rows}, {0, 1, 2})
+        self.assertEqual({int(r["patient"]) % 4 for r in rows if r["split"] == "test"}, {1})
+        self.assertEqual({r["split"] for r in rows if int(r["patient"]) % 4 != 1}, {"training", "validation"})
+        self.assertEqual(len({(r["patient"], r["split"]) for r in rows}), 18)  # each patient in one split
+        self.assertTrue(all(r["normal"] == str(int(r["patient"]) // 4 % 2) for r in rows))
+
+    def test_a_box_that_ignores_the_image(self):
+        with tempfile.TemporaryDirectory() as name:
+            data = Path(name)
+            for kind in ("normal", "benign", "malignant", "masks"):
+                (data / "busi_part" / kind).mkdir(parents=True)
+            random = np.random.default_rng(0)
+            for kind in ("normal", "benign", "malignant"):
+                for i in range(10):
+                    pixels = random.integers(0, 255, (40, 80), dtype=np.uint8)
+                    Image.fromarray(pixels).save(data / f"busi_part/{kind}/{kind}_{i}.png")
+                    mask = np.zeros((40, 80), np.uint8)
+                    mask[10:30, 20:60] = 255
+                    if kind != "normal":
+                        Image.fromarray(mask).save(data / f"busi_part/masks/{kind}_{i}_0.png")
+            chosen = study_sets.dataset_flags("msa", "busi_part", data, data / "work", 0)
+            rows = tables.read_rows(chosen.both["labels_csv"])
+            metrics, training = controls.median_box(chosen)
+        self.assertEqual(
+            {(r["lesion"], r["benign"], r["malignant"]) for r in rows}, {tuple(x) for x in ("000", "110", "101")}
+        )
+        self.assertEqual(training["items"], sum(r["split"] == "training" for r in rows))
+        # every lesion is at the same place, so the median box is that place
+        self.assertEqual(metrics["classes"]["lesion"]["mean_iou"], 1.0)
+        self.assertEqual(metrics["classes"]["lesion"]["images"], 4)  # 2 of 10 of each kind are tested
+
     def test_an_unknown_set_is_one_line(self):
         with self.assertRaisesRegex(SystemExit, "error: a set must be one of .*, got 'busi'"):
-            study_sets.dataset_flags("busi", Path(), Path(), 0)
+            study_sets.dataset_flags("adfa", "busi", Path(), Path(), 0)
 
 
 class TestPages(unittest.TestCase):
@@ -147,8 +210,12 @@ class TestPages(unittest.TestCase):
             study = tables.read_study(path)
             with self.subTest(study["name"]):
                 self.assertLessEqual({"family", "rows", "sets", "seeds", "metrics", "variants"}, study.keys())
-                self.assertLessEqual({*study["sets"]}, study_sets.SETS.keys())
-                self.assertTrue((ROOT / f"configs/args_{study['family']}_train.yaml").is_file())
+                self.assertLessEqual({*study["sets"]}, study_sets.SETS[study["family"]].keys())
+                for settings in study["variants"].values():
+                    phases = (settings or {}).get("phases", {"": None})
+                    for phase in phases if "control" not in (settings or {}) else ():
+                        task = f"train_{phase}" if phase else "train"
+                        self.assertTrue((ROOT / f"configs/args_{study['family']}_{task}.yaml").is_file())
 
     def test_rows_say_where_they_come_from(self):
         for path in STUDIES:

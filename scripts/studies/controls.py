@@ -1,0 +1,59 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What needs no network, and what a network has to beat: the controls of the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from study_sets import Chosen
+
+from bundle.lists import LabelDataList, read_boxes
+from bundle.lists.patients import items_digest
+from bundle.localization.metrics import summarize_localization
+
+__all__ = ["CONTROLS", "median_box"]
+
+Row = dict[str, Any]
+
+
+def size_of(path: str | Path) -> torch.Tensor:
+    """Return width, height, width and height of a picture, what the edges of a box are divided by."""
+    with Image.open(path) as picture:
+        return torch.tensor([*picture.size, *picture.size], dtype=torch.float32)
+
+
+def median_box(chosen: Chosen) -> tuple[Row, Row]:
+    """
+    Return what the median box of a class says of every test image: where lesions are on average, without a look.
+
+    The four edges are medians over the boxes of the training images, as shares of the width and height of each.
+
+    Args:
+        chosen: flags of a set with ``labels_csv``, ``classes`` and ``boxes_path``.
+
+    Returns:
+        the metrics of :py:func:`bundle.localization.metrics.summarize_localization`, and ``items`` and ``digest`` of
+        the training images.
+    """
+    classes: Sequence[str] = str(chosen.train["classes"]).split(",")
+    lists = LabelDataList(str(chosen.both["labels_csv"]), str(chosen.both["dataset_dir"]), classes)
+    boxes = read_boxes(str(chosen.evaluate["boxes_path"]))
+    shares: dict[str, list[torch.Tensor]] = {label: [] for label in classes}
+    for item in lists.training:
+        for label, edges in boxes.get(item["image"], {}).items():
+            shares[label].append(edges / size_of(item["image"]))
+    medians = {label: torch.cat(found).quantile(0.5, dim=0) for label, found in shares.items()}
+    found = {
+        item["image"]: {label: (median * size_of(item["image"]))[None] for label, median in medians.items()}
+        for item in lists.test
+    }
+    training = {"items": len(lists.training), "digest": items_digest(lists.training)}
+    return summarize_localization(found, boxes), training
+
+
+CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {"median_box": median_box}
