@@ -50,7 +50,7 @@ class ClassificationLoss(nn.Module):
         self.num_classes = num_classes
         targets = None
         if items is not None:
-            targets = multi_hot(torch.tensor([item["label"] for item in items]), num_classes)
+            targets = multi_hot(torch.stack([torch.as_tensor(item["label"]) for item in items]), num_classes)
         self.loss: nn.Module
         if name == "cross_entropy":
             weight = None if targets is None else balanced_class_weights(targets)

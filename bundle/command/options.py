@@ -162,6 +162,8 @@ def read_option(key: str, value: Any, default: Any = None) -> Any:
             return _text(value)
         if isinstance(value, str) and value.startswith(_EXPRESSIONS) and key != "classes":
             return value
+        if isinstance(value, dict) and "_target_" in value:  # a component that gives the value
+            return value
         if isinstance(default, bool):
             return _boolean(value)
         return _RULES[key](value) if key in _RULES else value

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bundle.lists.table import load_label_table
 
 __all__ = ["LabelDataList"]
@@ -37,8 +39,9 @@ class LabelDataList:
         self.exclusive, self.allow_outside = exclusive, allow_outside
 
     def of(self, split: str) -> list[dict[str, Any]]:
-        """Return the items of a split, ``training``, ``validation`` or ``test``."""
-        return load_label_table(self.csv_path, self.image_dir, self.classes, split, self.exclusive, self.allow_outside)
+        """Return the items of a split, ``training``, ``validation`` or ``test``; labels are float32 ``(K,)``."""
+        items = load_label_table(self.csv_path, self.image_dir, self.classes, split, self.exclusive, self.allow_outside)
+        return [{**item, "label": np.asarray(item["label"], np.float32)} for item in items]
 
     @property
     def training(self) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,7 +126,7 @@ class Model:
         failures: list[tuple[str, str]] = []
         for number, image in enumerate(images):
             if isinstance(image, str | Path):
-                found, refusals = find_images(image, secret=self._parser.get_parsed_content("progress").secret)
+                found, refusals = find_images(image, secret=self.setting("pseudonym_key"))
                 items += found
                 failures += [(str(refusal.source), refusal.reason) for refusal in refusals]
             else:
@@ -237,7 +236,7 @@ def inference_parser(
     parser.read_config([str(file) for file in files])
     if device is not None:
         parser["device"] = torch.device(device)
-    parser["model"], parser["progress"] = model, SimpleNamespace(secret=secrets.token_hex(16))
+    parser["model"], parser["pseudonym_key"] = model, secrets.token_hex(16)
     for name, value in (settings or {}).items():
         if name not in parser:
             raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")

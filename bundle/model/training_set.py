@@ -66,7 +66,7 @@ def describe_training_set(
 
 
 def facts_of(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return modality, view, size, spread and color of an image from what :py:class:`DisplayFactsd` noted."""
+    """Return modality, view, size, spread and color of an image, as noted by ``fit_to_input``."""
     rows, columns = (int(side) for side in meta["source_size"])
     return {
         "modality": str(meta.get("modality", "")),

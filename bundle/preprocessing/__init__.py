@@ -7,7 +7,7 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     adjustments=["make_adjustments"],
-    display_facts=["DisplayFactsd"],
+    fit=["fit_to_input"],
     geometry=["ResizeAndPadd"],
     picture=["KeepPictured"],
     source_grid=["ToSourceGridd"],

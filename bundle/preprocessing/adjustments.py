@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import Compose, MapTransform
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from bundle.preprocessing.box_frames import seen_in_source
+from bundle.preprocessing.dictionary import NoteInMetad
 from bundle.preprocessing.geometry import CropToRegiond, CropUniformBorderd
 from bundle.preprocessing.intensity import EqualizeLocallyd, ReduceSpeckled, ScaleForegroundd
 from bundle.preprocessing.ultrasound import MaskOutsideFand
 
-__all__ = ["ADJUSTMENTS", "NoteFieldd", "make_adjustments"]
+__all__ = ["ADJUSTMENTS", "field_left", "make_adjustments"]
 
 _SOURCE = {
     "crop_region": CropToRegiond,
@@ -28,26 +30,16 @@ _FITTED = {"stretch": ScaleForegroundd, "equalize": EqualizeLocallyd}
 ADJUSTMENTS = (*_SOURCE, *_FITTED)
 
 
-class NoteFieldd(MapTransform):
+def field_left(image: MetaTensor) -> dict[str, np.ndarray]:
     """
-    Note in an image's metadata what its crops left, as ``field``: left, upper, right, lower edge in pixels of the file.
+    Return what the crops of an image left, as ``field``: left, upper, right, lower edge in pixels of the file.
 
     Padding that follows covers other parts of the file, where no box may lie.
 
     Args:
-        keys: the image, a MetaTensor with ``original_affine`` and ``spatial_shape`` in its metadata.
-        allow_missing_keys: whether the image may be missing.
+        image: with ``original_affine`` and ``spatial_shape`` in its metadata.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with the field in the image's metadata."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key].meta["field"] = seen_in_source(d[key]).numpy()
-        return d
+    return {"field": seen_in_source(image).numpy()}
 
 
 def make_adjustments(keys: KeysCollection, names: Sequence[str], fitted: bool) -> Compose:
@@ -66,11 +58,11 @@ def make_adjustments(keys: KeysCollection, names: Sequence[str], fitted: bool) -
 
     Example:
         >>> [type(t).__name__ for t in make_adjustments("image", ["equalize", "crop_border"], fitted=False).transforms]
-        ['CropUniformBorderd', 'NoteFieldd']
+        ['CropUniformBorderd', 'NoteInMetad']
     """
     unknown = sorted(set(names) - set(ADJUSTMENTS))
     if unknown:
         raise ValueError(f"adjustments must be among {', '.join(ADJUSTMENTS)}, got {', '.join(unknown)}.")
     made = [make(keys) for name, make in (_FITTED if fitted else _SOURCE).items() if name in names]
     cropped = not fitted and {"crop_region", "crop_border"} & set(names)
-    return Compose([*made, NoteFieldd(keys)] if cropped else made)
+    return Compose([*made, NoteInMetad(keys, field_left)] if cropped else made)

@@ -19,7 +19,7 @@ def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     Args:
         boxes: left, upper, right, lower edge in pixels of ``image``, shape ``(K, 4)``.
         image: the network's input, shape ``(C, H, W)``, with ``original_affine`` and ``spatial_shape`` of the file, and
-            ``field`` where it was cropped, see :py:class:`bundle.preprocessing.adjustments.NoteFieldd`.
+            ``field`` where it was cropped, see :py:func:`bundle.preprocessing.adjustments.field_left`.
 
     Returns:
         edges in pixels of the file, clipped to its borders or to its field, shape ``(K, 4)``.

@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What every dictionary-based wrapper does: apply one array transform to the items it names."""
+"""What every dictionary-based wrapper does: apply one array transform to the items it names, or note what they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-__all__ = ["DictTransform", "InvertibleDictTransform"]
+__all__ = ["DictTransform", "InvertibleDictTransform", "NoteInMetad"]
 
 
 class DictTransform(MapTransform):
@@ -54,4 +55,37 @@ class InvertibleDictTransform(DictTransform, InvertibleTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.inverse_transform(d[key])
+        return d
+
+
+class NoteInMetad(MapTransform):
+    """
+    Note in the metadata of images what a function says of them.
+
+    Args:
+        keys: the images.
+        note: of an image, a MetaTensor; returns entries of the metadata by name.
+        allow_missing_keys: whether an image may be missing.
+
+    Example:
+        >>> import torch
+        >>> item = {"image": MetaTensor(torch.full((1, 2, 2), 0.5))}
+        >>> NoteInMetad("image", lambda image: {"brightest": float(image.max())})(item)["image"].meta["brightest"]
+        0.5
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        note: Callable[[MetaTensor], Mapping[str, Any]],
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.note = note
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with the notes in the images' metadata."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key].meta.update(self.note(d[key]))
         return d

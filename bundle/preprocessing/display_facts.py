@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
-__all__ = ["DisplayFactsd", "display_facts"]
+__all__ = ["display_facts"]
 
 _PIXELS = 65536  # looked at, evenly spaced
 _TINT = 0.1  # difference between channels from which a pixel is colored
@@ -43,23 +40,3 @@ def display_facts(image: Any) -> dict[str, Any]:
         "display_spread": float(high - low),
         "color_share": float((seen.max(axis=0) - seen.min(axis=0) > _TINT).mean()),
     }
-
-
-class DisplayFactsd(MapTransform):
-    """
-    Note :py:func:`display_facts` in the metadata of an image.
-
-    Args:
-        keys: the image, a MetaTensor with display values 0..1.
-        allow_missing_keys: whether the image may be missing.
-    """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with the facts in the image's metadata."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key].meta.update(display_facts(d[key]))
-        return d

@@ -26,7 +26,7 @@ class ToSourceGridd(MapTransform):
         keys: the maps, shape ``(C, H, W)`` of the network's input.
         transform: the preprocessing of the image.
         image_key: the preprocessed image, a ``MetaTensor`` with ``source_size`` in its metadata, see
-            :py:class:`bundle.preprocessing.DisplayFactsd`.
+            :py:func:`bundle.preprocessing.display_facts.display_facts`.
         allow_missing_keys: whether a map may be missing.
 
     Raises:

@@ -7,7 +7,7 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     handler=["ResultsHandler"],
-    progress=["Progress"],
+    progress=["Progress", "pseudonym_key"],
     records=["Algorithm", "Box", "ImageResult", "NOTICE", "NotWrittenError"],
     writer=["FORMATS", "ResultsWriter"],
 )

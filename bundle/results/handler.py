@@ -124,7 +124,8 @@ class ResultsHandler:
         charts: returns title and picture (PNG or SVG) of what the report draws besides; ``None`` for nothing.
         remarks: takes the rows of the tables, those of a resumed run too, and returns sentences a reader must know;
             they are logged and stand in the report. ``None`` for none.
-        log_seconds: log how far the run is every so many seconds, first after five; 0 for no such lines.
+        log_seconds: log how far the run is every so many seconds, first after five; 0, or a loader that shows
+            a bar, for no such lines.
 
     Raises:
         ValueError: When metrics are wanted of a resumed run, which has not all results at hand.
@@ -165,7 +166,8 @@ class ResultsHandler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._done = self._before = before = self.writer.progress.done
         total = None if self.loader is None else before + self.loader.total
-        self._pulse = Pulse(lambda: self._done, total, every=self.log_seconds)
+        seconds = 0 if self.loader is not None and self.loader.progress else self.log_seconds
+        self._pulse = Pulse(lambda: self._done, total, every=seconds)
         self._pulse.start()
 
     def _end_pulse(self, engine: Engine, error: BaseException | None = None) -> None:

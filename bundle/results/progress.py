@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,30 @@ from bundle.files import atomic_path, writing
 from bundle.results.spool import Spool
 from bundle.results.tables import SCHEMA_VERSION
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "pseudonym_key"]
 
 _SPOOLS = ("records", "pictures", "failures")
+_STATE = "state.json"
 logger = logging.getLogger(__name__)
+
+
+def pseudonym_key(folder: str | os.PathLike, resume: bool = False, secret: str | None = None) -> str:
+    """
+    Return the key of a run's pseudonyms: the one given, that of the run to be continued, or a new one.
+
+    Args:
+        folder: of :py:class:`Progress`.
+        resume: continue from ``folder`` where it holds a run.
+        secret: the key, or ``None``.
+
+    Example:
+        >>> pseudonym_key("nowhere", secret="key"), len(pseudonym_key("nowhere"))
+        ('key', 32)
+    """
+    if secret is None and resume is True:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # `Progress` says what is wrong with it
+            return str(json.loads(Path(folder, _STATE).read_text())["secret"])
+    return secrets.token_hex(16) if secret is None else secret
 
 
 class Progress:
@@ -39,7 +60,7 @@ class Progress:
         resume: continue from ``folder`` where it holds a run.
         settings: what must be as it was for a run to be continued, in words and numbers by name.
         written: more of them, see :py:func:`bundle.command.written_settings`.
-        secret: key of the pseudonyms; ``None`` draws one, which a resumed run takes over.
+        secret: see :py:func:`pseudonym_key`.
 
     Attributes:
         done: items that are done.
@@ -70,7 +91,7 @@ class Progress:
         self._kept = folder is not None
         if not self._kept:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._state_file = self.folder / "state.json"
+        self._state_file = self.folder / _STATE
         self.resume = resume
         given = {"schema_version": SCHEMA_VERSION, **(written or {}), **(settings or {})}
         self.settings = {name: _words(value) for name, value in given.items()}
@@ -137,7 +158,7 @@ class Progress:
 
     def _state(self, resume: bool, secret: str | None) -> dict[str, Any]:
         """Return the state to continue from, that of a run at its start if there is none."""
-        own = secrets.token_hex(16) if secret is None else secret
+        own = pseudonym_key(self.folder, resume, secret)
         fresh: dict[str, Any] = {"done": 0, "items": None, "secret": own, "counts": {}}
         fresh["sizes"] = dict.fromkeys(_SPOOLS, 0)
         if not self._state_file.is_file():

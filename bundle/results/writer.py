@@ -327,7 +327,9 @@ def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str 
     arguments = vars(given) if isinstance(given, Algorithm) else dict(given or {})
     if weights_sha256 and not arguments.get("weights_sha256"):
         arguments = {**arguments, "weights_sha256": weights_sha256}
-    return Algorithm(**arguments)
+    parameters = arguments.get("parameters", {}).items()
+    words = {name: value if isinstance(value, str | int | float) else str(value) for name, value in parameters}
+    return Algorithm(**{**arguments, "parameters": words})
 
 
 def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:

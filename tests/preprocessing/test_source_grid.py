@@ -8,12 +8,14 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from bundle.preprocessing import DisplayFactsd, ResizeAndPadd, ToSourceGridd
+from bundle.preprocessing import ResizeAndPadd, ToSourceGridd
+from bundle.preprocessing.dictionary import NoteInMetad
+from bundle.preprocessing.display_facts import display_facts
 
 
 class TestToSourceGrid(unittest.TestCase):
     def setUp(self):
-        preprocessing = Compose([DisplayFactsd("image"), ResizeAndPadd("image", (8, 8), keep_aspect=True)])
+        preprocessing = Compose([NoteInMetad("image", display_facts), ResizeAndPadd("image", (8, 8), keep_aspect=True)])
         self.item = preprocessing({"image": MetaTensor(torch.rand(1, 16, 8))})  # padded by two columns on each side
         self.back = ToSourceGridd("heat", preprocessing)
 

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bundle.results import Progress
+from bundle.results import Progress, pseudonym_key
 from bundle.results.spool import Spool
 
 ITEMS = [{"image": f"{name}.png", "key": name} for name in "abcdef"]
@@ -52,6 +52,9 @@ class TestProgress(unittest.TestCase):
 
     def test_continues_after_the_last_mark(self):
         before = self.begun()
+        self.assertEqual(pseudonym_key(self.folder, resume=True), before.secret)
+        self.assertEqual(pseudonym_key(self.folder, resume=True, secret="mine"), "mine")
+        self.assertNotEqual(pseudonym_key(self.folder), before.secret)
         after = Progress(self.folder, resume=True, settings={"batch_size": 2})
         self.assertEqual((after.done, after.secret, after.counts), (2, before.secret, {"not_dicom": 2}))
         self.assertEqual(after.remaining(ITEMS), ITEMS[2:])

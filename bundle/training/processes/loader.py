@@ -7,7 +7,7 @@ from __future__ import annotations
 from monai.data import DataLoader, DistributedSampler
 from torch.utils.data import Dataset
 
-from bundle.training.processes.parallel import in_processes
+from bundle.training.processes.parallel import in_processes, share_of_batch
 
 __all__ = ["process_loader"]
 
@@ -20,11 +20,14 @@ def process_loader(
 
     Args:
         dataset: the same in all processes.
-        batch_size: of this process.
+        batch_size: of all processes together, see :py:func:`share_of_batch`.
         shuffle: draw the order anew each epoch; the parts are then of equal size, and up to one item less than the
             number of processes comes twice. Otherwise each item comes once.
         seed: of the order in several processes; one process takes PyTorch's.
         num_workers: that load beside each process.
+
+    Raises:
+        ValueError: When the processes cannot share a batch equally.
 
     Example:
         >>> [len(batch) for batch in process_loader([0.5] * 5, batch_size=2)]
@@ -33,4 +36,5 @@ def process_loader(
     sampler = None
     if in_processes():
         sampler = DistributedSampler(dataset, even_divisible=shuffle, shuffle=shuffle, seed=seed)
-    return DataLoader(dataset, num_workers, batch_size=batch_size, shuffle=shuffle and sampler is None, sampler=sampler)
+    share = share_of_batch(batch_size)
+    return DataLoader(dataset, num_workers, batch_size=share, shuffle=shuffle and sampler is None, sampler=sampler)
