@@ -29,11 +29,14 @@ def films(folder: Path) -> None:
 
 
 def sets(folder: Path) -> None:
-    """Write the three data sets of the ADFA paper, few images each: covid19_xray, brainmri and busi_part."""
+    """Write the data sets of the studies, few images each: covid19_xray, zhanglab_xray, brainmri and busi_part."""
     for part, count in (("train", 12), ("test", 4)):
         for kind, abnormal in (("NORMAL", False), ("PNEUMONIA", True)):
             names = [f"{kind}-{part}-{i:04d}.jpeg" for i in range(count)]
             write_pictures(folder / "covid19_xray" / part / kind, names, abnormal)
+            word = "person{0}_virus_{1}.jpeg" if abnormal else "IM-{0:04d}-{1:04d}.jpeg"
+            names = [word.format(i + (100 if part == "test" else 0), i) for i in range(count)]
+            write_pictures(folder / "zhanglab_xray" / part / kind, names, abnormal)
     for kind, abnormal, count in (("no", False, 24), ("yes", True, 10)):
         names = [f"{kind[0].upper()} {i}.jpg" for i in range(count)]
         write_pictures(folder / "brainmri" / kind, names, abnormal)

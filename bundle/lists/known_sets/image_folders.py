@@ -15,36 +15,10 @@ from bundle.lists.patients import file_digest, group_copies, patients_of, tell_c
 from bundle.lists.splits import patient_splits
 from bundle.reading.formats import split_frame
 
-__all__ = ["class_folders_of", "collection_rows", "folder_classes", "image_folder_table"]
+__all__ = ["class_folders_of", "collection_rows", "folder_classes"]
 
 logger = logging.getLogger(__name__)
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
-
-
-def image_folder_table(
-    root: str | Path,
-    class_folders: Mapping[str, str],
-    test_folders: Mapping[str, str] | None = None,
-    parts: Sequence[str] = ("training", "training", "training", "validation", "test"),
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """
-    Return the rows of a label table for folders of images, one class each; see :py:func:`collection_rows`.
-
-    Args:
-        root: folder that the paths start from.
-        class_folders: class name to folder below ``root``; with ``test_folders`` the training images only.
-        test_folders: class name to folder of test images, where the collection has a split of its own.
-        parts: name of every equal part of the images of ``class_folders``, see :py:func:`patient_splits`.
-        seed: of the shuffle.
-
-    Returns:
-        rows for :py:func:`write_label_table`, their labels in the order of ``class_folders``.
-
-    Raises:
-        ValueError: When a folder has no images.
-    """
-    return collection_rows(class_folders_of(Path(root), class_folders, test_folders), root, parts, seed)
 
 
 def class_folders_of(

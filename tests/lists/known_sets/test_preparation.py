@@ -18,7 +18,7 @@ from PIL import Image
 
 from bundle.lists import AnomalyDataList
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
-from bundle.lists.known_sets.image_folders import folder_classes, image_folder_table
+from bundle.lists.known_sets.image_folders import class_folders_of, collection_rows, folder_classes
 from bundle.lists.known_sets.vindr import VINDR_CLASSES, vindr_classes, vindr_table
 
 
@@ -51,7 +51,7 @@ class TestImageFolders(_InFolder):
                 self.picture(f"{name}/{i}.png", 100 * len(name) + i // 2, 60 + 9 * (i % 2) * (i % 4 == 1))
 
     def test_copies_stay_in_one_split(self):
-        rows = image_folder_table(self.root, {"normal": "no", "tumor": "yes"})
+        rows = collection_rows(class_folders_of(self.root, {"normal": "no", "tumor": "yes"}), self.root)
         self.assertEqual(len(rows), 40)
         home, pictures = {}, {}
         for row in rows:
@@ -65,7 +65,8 @@ class TestImageFolders(_InFolder):
     def test_copies_of_test_images_are_not_trained_on(self):
         self.picture("test/t.png", 200, 77)
         with self.assertLogs("bundle.lists.known_sets.image_folders", "WARNING") as logs:
-            rows = image_folder_table(self.root, {"a": "no", "b": "yes"}, {"a": "test"}, ("training", "validation"))
+            collection = class_folders_of(self.root, {"a": "no", "b": "yes"}, {"a": "test"})
+            rows = collection_rows(collection, self.root, ("training", "validation"))
         self.assertEqual(len(rows), 39)
         self.assertEqual([row["image"] for row in rows if row["split"] == "test"], ["test/t.png"])
         self.assertIn(
@@ -75,7 +76,7 @@ class TestImageFolders(_InFolder):
     def test_empty_folder_and_folders_of_a_split(self):
         (self.root / "empty").mkdir()
         with self.assertRaisesRegex(ValueError, "class 'a' must have images, 'empty' has none"):
-            image_folder_table(self.root, {"a": "empty"})
+            class_folders_of(self.root, {"a": "empty"})
         self.assertEqual(folder_classes(self.root), {"empty": "empty", "no": "no", "yes": "yes"})
         (self.root / "Test").mkdir()
         with self.assertRaisesRegex(ValueError, "must have one folder a class, .* none named for a split, got .*Test"):

@@ -7,7 +7,6 @@ import unittest
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import torch
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -28,22 +27,6 @@ class TestAttentionCost(unittest.TestCase):
         self.assertEqual(
             load_script("benchmarks/attention_cost").multiply_adds(layer, torch.rand(3, 2, 5, 6)), 4 * 18 * 30
         )
-
-
-class TestAttentionStudy(unittest.TestCase):
-    def test_one_run_and_its_table(self):
-        study = load_script("studies/classification/attention_study")
-        data = {
-            "images": torch.rand(40, 3, 32, 32),
-            "labels": torch.eye(2, dtype=torch.long).repeat(20, 1),
-            "split": np.array(["training"] * 20 + ["validation"] * 8 + ["test"] * 12),
-            "patients": [str(i) for i in range(40)],
-        }
-        fixed = {"dataset": "d", "setting": "scratch", "seed": 0}
-        rows = [{**fixed, "block": block, **study.run("scratch", data, block, 0, 1)} for block in ("none", "sna")]
-        self.assertEqual(len(rows[0]["probabilities"]), 12)
-        lines = study.table(rows, "d", "scratch").splitlines()
-        self.assertEqual([line.split("|")[1].strip() for line in lines[2:]], ["none", "sna"])
 
 
 if __name__ == "__main__":
