@@ -25,7 +25,7 @@ class Detector(Protocol):
 
     All that it learns is in parameters and buffers of a shape known at construction. One without a parameter that takes
     a gradient is not trained, only fitted. Its class is in ``METHODS`` here and in ``NETWORKS`` of this package, and a
-    setting that is new has a line in ``configs/adfa.yaml`` and ``configs/adfa_results.yaml``.
+    setting that is new has its lines in ``configs/adfa_train.yaml``.
 
     Attributes:
         backbone: a frozen :py:class:`bundle.networks.FeatureBackbone`, whose maps training may look up.

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.bundle.scripts import create_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from bundle.command.layers import bundle_root, check_in_bundle, located, merged_layers, read_layer
-from bundle.command.options import is_switch, items_of, typed_value
+from bundle.command.options import is_switch, items_of, read_options, typed_value
 
 __all__ = ["CommandLine", "check_settings", "listed"]
 
@@ -136,21 +136,40 @@ def check_whole_run(files: Iterable[str], content: Mapping[str, Any], run_id: st
         )
 
 
-def check_settings(keys: Iterable[str], content: dict, others: Iterable[str] = ()) -> None:
+def check_settings(settings: Mapping[str, Any], content: dict, others: Iterable[str] = ()) -> None:
     """
-    Refuse keys that a configuration does not define.
+    Refuse settings that a configuration does not define, and those that contradict the model that it uses.
+
+    A setting of the model's network is none of the configuration, which takes the network from the model: it may be
+    given, with the value that it has.
 
     Args:
-        keys: ids of items, with ``::`` between their parts.
+        settings: values, or texts as they were typed, by id of an item, with ``::`` between its parts.
         content: the configuration, merged.
         others: keys that are known besides, as MONAI's own are.
 
     Raises:
-        ValueError: When a key is unknown; names the nearest known one.
+        ValueError: When a key is unknown; names the nearest known one. When the model has another value.
     """
     known = {*content, *others, *_OF_MONAI}
-    for key in keys:
-        _check_key(key.lstrip("+"), content, known)
+    model = None
+    for key, value in settings.items():
+        name = key.lstrip("+")
+        if name not in known and name.isidentifier() and "model" in content:
+            model = model or _model(settings, content)
+            if model is not None and name in model.settings:
+                model.check(name, typed_value(name, value) if isinstance(value, str) else value)
+                continue
+        _check_key(name, content, known)
+
+
+def _model(settings: Mapping[str, Any], content: dict) -> Any:
+    """Return what the folder that a run names says of its model, ``None`` where it names none."""
+    own = read_options({key: value for key, value in settings.items() if key in content}, content)
+    try:
+        return ConfigParser({**content, **own}).get_parsed_content("model")
+    except (RuntimeError, ValueError):  # MONAI's, around ours: the run itself ends with it
+        return None
 
 
 def _check_key(key: str, content: Any, known: set[str]) -> None:

@@ -83,10 +83,10 @@ class BundleWorkflow(ConfigWorkflow):
         content = merged_layers(layers.values())
         check_whole_run(layers, content, run_id)
         extra: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking, {}) if isinstance(tracking, str) else {}
-        check_settings(override, content, extra.get("configs", {}))
         for key, value in content.items():
             _check(key, value, layers)
         settings = {**override, **(command_line.given() if command_line is not None else {})}
+        check_settings(settings, content, extra.get("configs", {}))
         _check_files(settings, workflow_type in self.supported_infer_type)
         super().__init__(
             config_file=list(layers),

@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from bundle.model.file import ModelFile, described, json_value, without_start
+from bundle.model.file import ModelFile, described, json_value, setting_text, without_start
 
 __all__ = ["check_model"]
 
@@ -67,11 +66,10 @@ def check_model(
             )
     for key, (given, known) in different.items():
         if not override:
-            raise ValueError(
-                f"--{key} {_text(given)} contradicts the model '{name}', which was trained with {_text(known)}: leave "
-                "it out, or give --override_model True for results without calibration."
-            )
-        logger.warning("--%s %s in place of the model's %s: no calibration applies", key, _text(given), _text(known))
+            words = model.contradiction(key, given, known)
+            raise ValueError(f"{words}, or give --override_model True for results without calibration.")
+        told = setting_text(given), setting_text(known)
+        logger.warning("--%s %s in place of the model's %s: no calibration applies", key, *told)
     return list(different)
 
 
@@ -95,7 +93,3 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Any, A
     first, second = one["arguments"], other["arguments"] or {}
     keys = [key for key in {**first, **second} if first.get(key, ...) != second.get(key, ...)]
     return {key: first.get(key) for key in keys}, {key: second.get(key) for key in keys}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(json_value(value, "value"))

@@ -113,6 +113,26 @@ class ModelFile:
                 return settings[name]
         raise ValueError(f"'{self.folder / MODEL_FILE}' has no setting '{name}', which this version needs.")
 
+    def check(self, name: str, value: Any) -> None:
+        """
+        Refuse another value of a setting than the model has.
+
+        Args:
+            name: of the setting.
+            value: values are compared, not texts: 0.10 is 0.1, and a tuple is a list.
+
+        Raises:
+            ValueError: When the model has another, with both.
+        """
+        if json_value(value, name) != self.settings[name]:
+            raise ValueError(self.contradiction(name, value, self.settings[name]) + ".")
+
+    def contradiction(self, name: str, value: Any, known: Any) -> str:
+        """Return the words for a setting of a run that is another than the model's."""
+        folder = self.folder.name or self.folder
+        given, trained = setting_text(value), setting_text(known)
+        return f"--{name} {given} contradicts the model '{folder}', which was trained with {trained}: leave it out"
+
     @property
     def described(self) -> dict[str, Any]:
         """Class and arguments of the network, as :py:func:`described` gives them of one that is there."""
@@ -283,6 +303,11 @@ def json_value(value: Any, name: str) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{name} must be a plain value, got {type(value).__name__}.")
+
+
+def setting_text(value: Any) -> str:
+    """Return the value of a setting as a person writes it."""
+    return value if isinstance(value, str) else json.dumps(json_value(value, "value"))
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -238,9 +238,12 @@ def inference_parser(
         parser["device"] = torch.device(device)
     parser["model"], parser["pseudonym_key"] = model, secrets.token_hex(16)
     for name, value in (settings or {}).items():
-        if name not in parser:
+        if name in parser:
+            parser[name] = literal(value) if isinstance(value, str | Path) else value
+        elif name in model.settings:
+            model.check(name, value)
+        else:
             raise ValueError(f"'{name}' is no setting of {model.family}'s inference.")
-        parser[name] = literal(value) if isinstance(value, str | Path) else value
     return parser
 
 

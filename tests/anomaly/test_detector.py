@@ -46,7 +46,7 @@ class TestEveryMethod(unittest.TestCase):
                 torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
 
     def test_a_model_folder_can_name_it_and_has_its_settings(self):
-        layer = yaml.safe_load((ROOT / "configs" / "adfa.yaml").read_text())
+        layer = yaml.safe_load((ROOT / "configs" / "adfa_train.yaml").read_text())
         for made in METHODS.values():
             self.assertIn(made.__name__, bundle.anomaly.NETWORKS)
             self.assertEqual(make_detector(**SMALL).get_submodule(made.feature_layer).channels[:3], (24, 40, 112))
