@@ -16,7 +16,8 @@ from monai.bundle.scripts import create_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from bundle.command.layers import bundle_root, check_in_bundle, located, merged_layers, read_layer
-from bundle.command.options import is_switch, items_of, read_options, typed_value
+from bundle.command.option_rules import items_of
+from bundle.command.options import is_switch, read_options, typed_value
 
 __all__ = ["CommandLine", "check_settings", "listed"]
 
