@@ -8,9 +8,12 @@ __all__, __getattr__, __dir__ = public(
     __name__,
     check=["check_model"],
     feature_cells=["FeatureCells"],
-    file=["FORMAT_VERSION", "MODEL_FILE", "ModelFile", "read_model", "write_model"],
+    content=["FORMAT_VERSION", "MODEL_FILE"],
+    file=["ModelFile"],
     predict=["Model", "Predictions", "load_model"],
+    read_file=["read_model"],
     save=["save_start", "save_trained"],
     training_set=["check_one_kind", "describe_training_set"],
     verdict_gate=["VerdictGated"],
+    write_file=["write_model"],
 )

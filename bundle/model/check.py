@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from bundle.model.file import ModelFile, described, json_value, setting_text, without_start
+from bundle.model.content import described, json_value, setting_text, without_start
+from bundle.model.file import ModelFile
 
 __all__ = ["check_model"]
 

@@ -24,7 +24,8 @@ import bundle
 from bundle.command.options import literal
 from bundle.errors import cause_of
 from bundle.lists.find import find_images
-from bundle.model.file import ModelFile, read_model
+from bundle.model.file import ModelFile
+from bundle.model.read_file import read_model
 from bundle.reading.datasets import ReadableDataLoader
 from bundle.reading.reader import planar_affine
 from bundle.results.handler import image_result

@@ -20,7 +20,6 @@ from bundle.files import atomic_path
 from bundle.lists.near_copies import near_copies
 from bundle.lists.patients import items_digest
 from bundle.model.feature_cells import FeatureCells
-from bundle.model.file import rewrite_model
 from bundle.model.predict import Model
 from bundle.model.training_set import (
     blank_reason,
@@ -28,6 +27,7 @@ from bundle.model.training_set import (
     describe_training_set,
     distance_of,
 )
+from bundle.model.write_file import rewrite_model
 from bundle.reading.formats import split_frame
 from bundle.rules import number_in
 

@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from bundle.lists.patients import items_digest
-from bundle.model.file import write_model
 from bundle.model.training_set import describe_training_set, gathered_cells
+from bundle.model.write_file import write_model
 
 logger = logging.getLogger(__name__)
 __all__ = ["save_start", "save_trained"]

@@ -17,7 +17,7 @@ from PIL import Image
 import bundle.anomaly
 from bundle.anomaly import METHODS, Normals, make_detector
 from bundle.model import read_model
-from bundle.model.file import sealed
+from bundle.model.content import sealed
 from tests.workflows import ROOT, run_command, run_workflow, write_start
 
 SMALL = {"image_size": (32, 32), "weights": None}

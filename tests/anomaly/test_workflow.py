@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from bundle.files import file_sha256
-from bundle.model.file import sealed
+from bundle.model.content import sealed
 from tests.workflows import check_names, run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]

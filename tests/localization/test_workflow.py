@@ -18,7 +18,7 @@ from PIL import Image
 
 from bundle.classification import read_classifier_calibration
 from bundle.files import file_sha256
-from bundle.model.file import sealed
+from bundle.model.content import sealed
 from tests.workflows import check_names
 
 ROOT = Path(__file__).resolve().parents[2]

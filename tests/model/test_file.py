@@ -17,7 +17,7 @@ from bundle.anomaly import ADFA
 from bundle.classification import AttentionLite0
 from bundle.files import file_sha256
 from bundle.model import check_model, read_model, write_model
-from bundle.model.file import FORMAT, sealed
+from bundle.model.content import FORMAT, sealed
 from bundle.results.dicom.source import MANUFACTURER
 from bundle.results.run_record import WRITTEN_BY
 

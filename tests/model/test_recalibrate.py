@@ -30,8 +30,8 @@ from bundle.classification.calibration import write_classifier_calibration
 from bundle.classification.recalibration import class_calibration
 from bundle.files import file_sha256
 from bundle.model import describe_training_set, read_model
-from bundle.model.file import rewrite_model
 from bundle.model.recalibrate import recalibrate
+from bundle.model.write_file import rewrite_model
 from scripts import recalibrate as script
 from tests.synthetic_dicom import save_dicom
 from tests.workflows import run_workflow, write_start

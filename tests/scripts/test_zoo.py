@@ -17,7 +17,7 @@ import yaml
 from monai.bundle import download_large_files
 
 from bundle.files import file_sha256
-from bundle.model.file import sealed
+from bundle.model.content import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("adfa_anomaly_detection", "msa_xray_localization", "sna_xray_classification")
