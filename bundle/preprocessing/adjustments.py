@@ -4,29 +4,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, InvertibleTransform, Transform
 
 from bundle.preprocessing.box_frames import seen_in_source
-from bundle.preprocessing.dictionary import NoteInMetad
-from bundle.preprocessing.geometry import CropToRegiond, CropUniformBorderd
-from bundle.preprocessing.intensity import EqualizeLocallyd, ReduceSpeckled, ScaleForegroundd
-from bundle.preprocessing.ultrasound import MaskOutsideFand
+from bundle.preprocessing.dictionary import DictTransform, InvertibleDictTransform, NoteInMetad
+from bundle.preprocessing.geometry import CropToRegion, CropUniformBorder
+from bundle.preprocessing.intensity import EqualizeLocally, ReduceSpeckle, ScaleForeground
+from bundle.preprocessing.ultrasound import MaskOutsideFan
 
 __all__ = ["ADJUSTMENTS", "field_left", "make_adjustments"]
 
-_SOURCE = {
-    "crop_region": CropToRegiond,
-    "crop_border": CropUniformBorderd,
-    "mask_outside_fan": MaskOutsideFand,
-    "reduce_speckle": ReduceSpeckled,
+_SOURCE: dict[str, Callable[[], Transform]] = {
+    "crop_region": CropToRegion,
+    "crop_border": CropUniformBorder,
+    "mask_outside_fan": MaskOutsideFan,
+    "reduce_speckle": ReduceSpeckle,
 }
 # in the network's grid a window has one size for all detectors, and a large film takes no longer
-_FITTED = {"stretch": ScaleForegroundd, "equalize": EqualizeLocallyd}
+_FITTED: dict[str, Callable[[], Transform]] = {"stretch": ScaleForeground, "equalize": EqualizeLocally}
 ADJUSTMENTS = (*_SOURCE, *_FITTED)
 
 
@@ -57,12 +57,19 @@ def make_adjustments(keys: KeysCollection, names: Sequence[str], fitted: bool) -
         ValueError: When a name is unknown.
 
     Example:
-        >>> [type(t).__name__ for t in make_adjustments("image", ["equalize", "crop_border"], fitted=False).transforms]
-        ['CropUniformBorderd', 'NoteInMetad']
+        >>> [step.transform for step in make_adjustments("image", ["equalize", "stretch"], fitted=True).transforms]
+        [<bundle.preprocessing.intensity.ScaleForeground ...>, <bundle.preprocessing.intensity.EqualizeLocally ...>]
     """
     unknown = sorted(set(names) - set(ADJUSTMENTS))
     if unknown:
         raise ValueError(f"adjustments must be among {', '.join(ADJUSTMENTS)}, got {', '.join(unknown)}.")
-    made = [make(keys) for name, make in (_FITTED if fitted else _SOURCE).items() if name in names]
+    made: list = [_of_items(keys, make()) for name, make in (_FITTED if fitted else _SOURCE).items() if name in names]
     cropped = not fitted and {"crop_region", "crop_border"} & set(names)
     return Compose([*made, NoteInMetad(keys, field_left)] if cropped else made)
+
+
+def _of_items(keys: KeysCollection, transform: Transform) -> DictTransform:
+    """Return an array transform for items of a dictionary, with the way back where it has one."""
+    if isinstance(transform, InvertibleTransform):
+        return InvertibleDictTransform(keys, transform)
+    return DictTransform(keys, transform)

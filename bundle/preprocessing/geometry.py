@@ -20,16 +20,8 @@ from bundle.preprocessing.dictionary import InvertibleDictTransform
 
 __all__ = [
     "CropToRegion",
-    "CropToRegionD",
-    "CropToRegionDict",
-    "CropToRegiond",
     "CropUniformBorder",
-    "CropUniformBorderD",
-    "CropUniformBorderDict",
-    "CropUniformBorderd",
     "ResizeAndPad",
-    "ResizeAndPadD",
-    "ResizeAndPadDict",
     "ResizeAndPadd",
 ]
 
@@ -175,26 +167,6 @@ def _interpolate(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     return resized[0]
 
 
-class CropToRegiond(InvertibleDictTransform):
-    """Dictionary-based wrapper of :py:class:`CropToRegion`."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, CropToRegion(), allow_missing_keys)
-
-
-class CropUniformBorderd(InvertibleDictTransform):
-    """Dictionary-based wrapper of :py:class:`CropUniformBorder`."""
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        tolerance: float = 0.02,
-        smallest: float = 0.3,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, CropUniformBorder(tolerance, smallest), allow_missing_keys)
-
-
 class ResizeAndPadd(InvertibleDictTransform):
     """Dictionary-based wrapper of :py:class:`ResizeAndPad`."""
 
@@ -206,8 +178,3 @@ class ResizeAndPadd(InvertibleDictTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, ResizeAndPad(spatial_size, keep_aspect), allow_missing_keys)
-
-
-CropToRegionD = CropToRegionDict = CropToRegiond
-CropUniformBorderD = CropUniformBorderDict = CropUniformBorderd
-ResizeAndPadD = ResizeAndPadDict = ResizeAndPadd

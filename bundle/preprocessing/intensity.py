@@ -7,26 +7,15 @@ from __future__ import annotations
 import itk
 import numpy as np
 import torch
-from monai.config import KeysCollection, NdarrayOrTensor
+from monai.config import NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, convert_to_tensor
 
-from bundle.preprocessing.dictionary import DictTransform
-
 __all__ = [
     "EqualizeLocally",
-    "EqualizeLocallyD",
-    "EqualizeLocallyDict",
-    "EqualizeLocallyd",
     "ReduceSpeckle",
-    "ReduceSpeckleD",
-    "ReduceSpeckleDict",
-    "ReduceSpeckled",
     "ScaleForeground",
-    "ScaleForegroundD",
-    "ScaleForegroundDict",
-    "ScaleForegroundd",
 ]
 
 LEVELS = 256
@@ -157,40 +146,3 @@ class ReduceSpeckle(Transform):
         ]
         result = np.stack([itk.array_from_image(channel) for channel in channels])
         return convert_to_dst_type(result.clip(0, 1), convert_to_tensor(img, track_meta=get_track_meta()))[0]
-
-
-class ScaleForegroundd(DictTransform):
-    """Dictionary-based wrapper of :py:class:`ScaleForeground`."""
-
-    def __init__(
-        self, keys: KeysCollection, lower: float = 0.5, upper: float = 99.5, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ScaleForeground(lower, upper), allow_missing_keys)
-
-
-class EqualizeLocallyd(DictTransform):
-    """Dictionary-based wrapper of :py:class:`EqualizeLocally`."""
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        radius: int = 16,
-        alpha: float = 0.3,
-        beta: float = 0.3,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, EqualizeLocally(radius, alpha, beta), allow_missing_keys)
-
-
-class ReduceSpeckled(DictTransform):
-    """Dictionary-based wrapper of :py:class:`ReduceSpeckle`."""
-
-    def __init__(
-        self, keys: KeysCollection, iterations: int = 5, conductance: float = 1.0, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ReduceSpeckle(iterations, conductance), allow_missing_keys)
-
-
-ScaleForegroundD = ScaleForegroundDict = ScaleForegroundd
-EqualizeLocallyD = EqualizeLocallyDict = EqualizeLocallyd
-ReduceSpeckleD = ReduceSpeckleDict = ReduceSpeckled

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
-from monai.config import KeysCollection, NdarrayOrTensor
+from monai.config import NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_numpy, convert_to_tensor
@@ -13,13 +13,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from bundle.preprocessing.dictionary import DictTransform
-
 __all__ = [
     "MaskOutsideFan",
-    "MaskOutsideFanD",
-    "MaskOutsideFanDict",
-    "MaskOutsideFand",
     "fan_mask",
 ]
 
@@ -82,13 +77,3 @@ class MaskOutsideFan(Transform):
         values = convert_to_numpy(img)
         masked = values * fan_mask(values.max(axis=0), self.threshold)
         return convert_to_dst_type(masked, convert_to_tensor(img, track_meta=get_track_meta()))[0]
-
-
-class MaskOutsideFand(DictTransform):
-    """Dictionary-based wrapper of :py:class:`MaskOutsideFan`."""
-
-    def __init__(self, keys: KeysCollection, threshold: float = 0.012, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, MaskOutsideFan(threshold), allow_missing_keys)
-
-
-MaskOutsideFanD = MaskOutsideFanDict = MaskOutsideFand

@@ -32,8 +32,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 from scipy.ndimage import gaussian_filter
 
+from bundle.preprocessing.dictionary import DictTransform
 from bundle.preprocessing.geometry import ResizeAndPadd
-from bundle.preprocessing.intensity import ScaleForegroundd
+from bundle.preprocessing.intensity import ScaleForeground
 from bundle.reading.reader import RadiologyReader
 
 SIZE = 224
@@ -44,7 +45,7 @@ def our_chain() -> Compose:
     return Compose(
         [
             LoadImaged("image", reader=RadiologyReader(channels=1), image_only=True, ensure_channel_first=True),
-            ScaleForegroundd("image"),
+            DictTransform("image", ScaleForeground()),
             ResizeAndPadd("image", SIZE),
         ]
     )

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
 
+from bundle.preprocessing.dictionary import InvertibleDictTransform
 from bundle.preprocessing.geometry import (
     CropToRegion,
-    CropToRegiond,
     CropUniformBorder,
-    CropUniformBorderd,
     ResizeAndPad,
     ResizeAndPadd,
 )
@@ -90,8 +89,8 @@ class TestWayBack(unittest.TestCase):
         source[:, 12:82, 20:130] = 0.2 + 0.1 * torch.rand(1, 70, 110, generator=torch.Generator().manual_seed(0))
         source[:, 30:50, 60:100] = 1.0
         transform = Compose([
-            CropToRegiond("image"),
-            CropUniformBorderd("image"),
+            InvertibleDictTransform("image", CropToRegion()),
+            InvertibleDictTransform("image", CropUniformBorder()),
             ResizeAndPadd("image", (96, 128)),
         ])  # fmt: skip
         item = transform({"image": MetaTensor(source, meta={"region": np.array([5, 10, 85, 135])})})

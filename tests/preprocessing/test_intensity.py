@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from bundle.preprocessing.dictionary import DictTransform
 from bundle.preprocessing.intensity import (
     EqualizeLocally,
-    EqualizeLocallyd,
     ReduceSpeckle,
-    ReduceSpeckled,
     ScaleForeground,
-    ScaleForegroundd,
 )
 
 
@@ -39,7 +37,9 @@ class TestScaleForeground(unittest.TestCase):
             self.assertEqual(ScaleForeground()(torch.full((1, 4, 4), value)).sum().item(), 0)
 
     def test_keeps_metadata_and_refuses_crossed_percentiles(self):
-        out = ScaleForegroundd("image")({"image": MetaTensor(noise(3, 5, 5), meta={"frame": 2})})["image"]
+        out = DictTransform("image", ScaleForeground())({"image": MetaTensor(noise(3, 5, 5), meta={"frame": 2})})[
+            "image"
+        ]
         self.assertEqual(out.meta["frame"], 2)
         with self.assertRaisesRegex(ValueError, "lower < upper <= 100, got 60 and 40"):
             ScaleForeground(60, 40)
@@ -50,7 +50,7 @@ class TestEqualizeLocally(unittest.TestCase):
         image = torch.full((1, 24, 48), 0.2)
         image[..., 24:] = 0.8
         image += 0.04 * noise(1, 24, 48)
-        out = EqualizeLocallyd("image", radius=6)({"image": image})["image"]
+        out = DictTransform("image", EqualizeLocally(radius=6))({"image": image})["image"]
         self.assertEqual(out.shape, image.shape)
         self.assertGreater(out[..., 2:16].std().item(), 3 * image[..., 2:16].std().item())
         self.assertTrue(0 <= out.min() and out.max() <= 1)
@@ -69,7 +69,7 @@ class TestReduceSpeckle(unittest.TestCase):
         image = torch.full((1, 32, 32), 0.2)
         image[..., 16:] = 0.8
         noisy = image + 0.05 * (noise(1, 32, 32) - 0.5)
-        out = ReduceSpeckled("image", iterations=8)({"image": noisy})["image"]
+        out = DictTransform("image", ReduceSpeckle(iterations=8))({"image": noisy})["image"]
         self.assertLess(out[0, 4:28, 4:12].std().item(), 0.6 * noisy[0, 4:28, 4:12].std().item())
         self.assertGreater((out[..., 17].mean() - out[..., 14].mean()).item(), 0.5)
 

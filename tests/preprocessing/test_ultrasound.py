@@ -7,7 +7,8 @@ import unittest
 import numpy as np
 import torch
 
-from bundle.preprocessing.ultrasound import MaskOutsideFan, MaskOutsideFand, fan_mask
+from bundle.preprocessing.dictionary import DictTransform
+from bundle.preprocessing.ultrasound import MaskOutsideFan, fan_mask
 
 
 def sector(size=120):
@@ -38,7 +39,7 @@ class TestFanMask(unittest.TestCase):
 class TestMaskOutsideFan(unittest.TestCase):
     def test_text_becomes_black_in_every_channel(self):
         image = torch.as_tensor(sector()[0]).float().repeat(3, 1, 1)
-        out = MaskOutsideFand("image")({"image": image})["image"]
+        out = DictTransform("image", MaskOutsideFan())({"image": image})["image"]
         self.assertEqual(out[:, :15, :22].sum().item(), 0)
         torch.testing.assert_close(out[:, 70:90, 50:70], image[:, 70:90, 50:70])
 
