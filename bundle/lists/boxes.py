@@ -120,7 +120,7 @@ def read_boxes(path: str | Path) -> ImageBoxes:
     return read_coco_boxes(path) if str(path).lower().endswith(".json") else read_chestxray14_boxes(path)
 
 
-def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024)) -> ImageBoxes:
+def read_chestxray14_boxes(path: str | Path) -> ImageBoxes:
     """
     Read ``BBox_List_2017.csv``, plain or gzipped.
 
@@ -128,7 +128,6 @@ def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024
 
     Args:
         path: the official file; its boxes are left, upper, width, height in pixels of the 1024 x 1024 images.
-        size: rows and columns of those images.
 
     Returns:
         for each image name, for each of its labels, boxes as left, upper, right, lower edge, shape ``(M, 4)``.
@@ -148,7 +147,7 @@ def read_chestxray14_boxes(path: str | Path, size: tuple[int, int] = (1024, 1024
         if label not in BOX_CLASSES:
             raise ValueError(f"findings must be among {list(BOX_CLASSES)}, got '{finding}' for '{name}'.")
         found.append((name, label, _numbers(box[:4], f"'{path.name}' row {number}")))
-    return _grouped((name, label, _clipped(name, box, size)) for name, label, box in found)
+    return _grouped((name, label, _clipped(name, box, (1024, 1024))) for name, label, box in found)
 
 
 def read_coco_boxes(path: str | Path) -> ImageBoxes:

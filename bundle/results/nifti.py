@@ -15,9 +15,7 @@ from bundle.reading.reader import planar_affine
 __all__ = ["write_nifti"]
 
 
-def write_nifti(
-    path: str | os.PathLike, heatmap: np.ndarray, spacing: tuple[float, float] | None = None, description: str = ""
-) -> None:
+def write_nifti(path: str | os.PathLike, heatmap: np.ndarray, spacing: tuple[float, float] | None = None) -> None:
     """
     Write a heatmap with the affine that the reader gives its image, so that both lie on each other.
 
@@ -26,12 +24,10 @@ def write_nifti(
         heatmap: any unit, shape ``(rows, columns)``; written as float32 of that shape.
         spacing: millimetres per row and per column; ``None`` or not-a-number where unknown, which is written as a
             spacing of 1 without a unit.
-        description: up to 79 characters of the header's ``descrip``.
     """
     affine = planar_affine(np.asarray((np.nan, np.nan) if spacing is None else spacing))
     image = nibabel.Nifti1Image(np.asarray(heatmap, dtype=np.float32), affine)
     known = spacing is not None and bool(np.isfinite(spacing).all())
     image.header.set_xyzt_units("mm" if known else "unknown")
-    image.header["descrip"] = description.encode("ascii", "replace")[:79]
     with atomic_path(path) as partial:
         nibabel.save(image, partial)

@@ -27,6 +27,7 @@ __all__ = [
 
 _BOX_COLOR = (0, 229, 255)  # cyan: not in the color map, and seen on dark and on bright tissue
 _SEEN_COLOR = (124, 252, 0)  # green, for the same reasons
+_OPACITY = 0.6  # how much of the image full heat hides
 
 
 def image_layer(image: np.ndarray, max_side: int | None = None) -> Image.Image:
@@ -141,9 +142,7 @@ def draw_words(
         y += y1 - y0 + 5
 
 
-def overlay_picture(
-    result: ImageResult, heat_range: tuple[float, float], alpha: float = 0.6, max_side: int | None = None
-) -> Image.Image:
+def overlay_picture(result: ImageResult, heat_range: tuple[float, float]) -> Image.Image:
     """
     Return the image with its heat and its boxes; without an image, the heat over black.
 
@@ -152,8 +151,6 @@ def overlay_picture(
     Args:
         result: with an image or a heatmap.
         heat_range: values shown as no heat and as full heat.
-        alpha: how much of the image full heat hides, 0..1.
-        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid of the source.
 
     Returns:
         RGB picture.
@@ -165,14 +162,14 @@ def overlay_picture(
     if grid is None:
         raise NotWrittenError("a picture needs an image or a heatmap, got neither.")
     rows, columns = grid.shape[:2]
-    picture = image_layer(np.zeros((rows, columns)) if result.image is None else result.image, max_side)
+    picture = image_layer(np.zeros((rows, columns)) if result.image is None else result.image)
     if result.heatmap is not None:
         if result.heatmap.shape != (rows, columns):
             raise NotWrittenError(
                 f"heatmap must have the image's {(rows, columns)} pixels, got {result.heatmap.shape}."
             )
-        heat = heat_layer(result.heatmap, heat_range, max_side)
-        heat.putalpha(heat.getchannel("A").point(lambda value: round(value * alpha)))
+        heat = heat_layer(result.heatmap, heat_range)
+        heat.putalpha(heat.getchannel("A").point(lambda value: round(value * _OPACITY)))
         picture.paste(heat, mask=heat)
     draw_boxes(picture, result.boxes, scale=picture.width / columns)
     if result.seen is not None:
@@ -188,8 +185,6 @@ def write_overlay(
     path: str | os.PathLike,
     result: ImageResult,
     heat_range: tuple[float, float],
-    alpha: float = 0.6,
-    max_side: int | None = None,
 ) -> None:
     """
     Write :py:func:`overlay_picture` as a PNG file, which carries no text of the source.
@@ -198,10 +193,8 @@ def write_overlay(
         path: file to write.
         result: with an image or a heatmap.
         heat_range: values shown as no heat and as full heat.
-        alpha: how much of the image full heat hides, 0..1.
-        max_side: the longer side is brought down to this many pixels; ``None`` keeps the pixel grid of the source.
     """
-    picture = overlay_picture(result, heat_range, alpha, max_side)
+    picture = overlay_picture(result, heat_range)
     with atomic_path(path) as partial:
         picture.save(partial, format="PNG", compress_level=1)  # 4 times as fast as the usual 6
 

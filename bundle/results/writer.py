@@ -60,16 +60,13 @@ class ResultsWriter:
         algorithm: what made the results, or the arguments of :py:class:`Algorithm`.
         calibration: of an anomaly detector, see :py:func:`bundle.anomaly.read_calibration`; gives ``threshold``,
             ``heat_range`` and the weights' SHA-256 where they are not given.
-        threshold: score from which an image is called abnormal.
+        threshold: score from which an image is called abnormal, and heat above which a pixel belongs to the mask.
         heat_range: values shown as no heat and as full heat, for all images; 0 to 1 if nothing says otherwise.
-        map_threshold: heat from which a pixel belongs to the mask; the threshold of the score if not given.
         input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
         notes: sentences that a reader of the report must know, or one sentence.
-        facts: further facts of the run for the report, by name.
         fixed_time: time of the run in ISO 8601: two runs with the same one, settings and sources write the same bytes.
             For tests; ``None`` takes the present moment, and every run has its own times and DICOM UIDs.
         strict: an image that is not assessed is a failure, and gets no result.
-        max_cards: number of images that the report draws at most.
         progress: what an earlier, killed run has done already, and where this one notes its own; nowhere if ``None``.
 
     Raises:
@@ -85,13 +82,10 @@ class ResultsWriter:
         calibration: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         heat_range: tuple[float, float] | None = None,
-        map_threshold: float | None = None,
         input_root: str | os.PathLike | None = None,
         notes: Sequence[str] | str = (),
-        facts: Mapping[str, str] | None = None,
         fixed_time: str | None = None,
         strict: bool = False,
-        max_cards: int = 300,
         progress: Progress | None = None,
     ) -> None:
         if unknown := sorted(set(formats) - set(FORMATS)):
@@ -101,8 +95,7 @@ class ResultsWriter:
         self.algorithm = _algorithm(algorithm, calibration.get("weights_sha256"))
         self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
         self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
-        self.map_threshold = self.threshold if map_threshold is None else _finite(map_threshold)
-        self.input_root, self.facts, self.max_cards = input_root, dict(facts or {}), max_cards
+        self.input_root = input_root
         self.notes = [notes] if isinstance(notes, str) else list(notes)
         if not isinstance(strict, bool):  # the command line takes `false` for a word, which would count as true
             raise ValueError(f"strict must be True or False, spelled so, got '{strict}'.")
@@ -124,7 +117,6 @@ class ResultsWriter:
         return {
             "algorithm": vars(self.algorithm),
             "threshold": self.threshold,
-            "map_threshold": self.map_threshold,
             "heat_range": self.heat_range,
             "strict": self.strict,
             "run": dict(self.progress.settings),
@@ -217,11 +209,10 @@ class ResultsWriter:
                 algorithm=self.algorithm,
                 threshold=threshold,
                 metrics=metrics,
-                facts={**self.facts, "Started": self.run.started.strftime("%Y-%m-%d %H:%M UTC")},
+                started=self.run.started.strftime("%Y-%m-%d %H:%M UTC"),
                 notes=[*self.notes, *self._remarks()],
                 failures=failures,
                 charts=charts,
-                max_cards=self.max_cards,
             )
             render_report(records, self.progress.pictures.__getitem__, folder / "report.html", facts)
         self._count_verdicts()
@@ -282,10 +273,8 @@ class ResultsWriter:
             writers["sr"] = partial(write_sr, result=result, source=source, threshold=self.threshold)
         if "seg" in wanted and result.heatmap is not None:
             writers["heat"] = partial(write_heat_seg, result=result, source=source, heat_range=self.heat_range)
-            if self.map_threshold is not None:
-                writers["seg"] = partial(
-                    write_binary_seg, result=result, source=source, map_threshold=self.map_threshold
-                )
+            if self.threshold is not None:
+                writers["seg"] = partial(write_binary_seg, result=result, source=source, map_threshold=self.threshold)
         if "sc" in wanted and result.image is not None:
             writers["sc"] = partial(write_sc, result=result, source=source, heat_range=self.heat_range)
         return [(kind, f"dicom/{name}_{kind}.dcm", write) for kind, write in writers.items()]

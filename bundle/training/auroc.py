@@ -12,7 +12,7 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from scipy.stats import rankdata
 
-from bundle.rules import class_names, number_in, whole_number
+from bundle.rules import class_names, whole_number
 from bundle.training.finite import check_finite, check_targets
 
 __all__ = ["MeanAUROC", "auroc_metric", "class_aurocs", "patient_bootstrap"]
@@ -100,30 +100,25 @@ def patient_bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray],
     patients: Sequence[Hashable],
     num_samples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> np.ndarray:
     """
-    Return percentile intervals of a statistic under resampling of whole patients.
+    Return 95 % percentile intervals of a statistic under resampling of whole patients, the same each time.
 
     Args:
         statistic: takes image numbers, returns values of shape ``(M,)``, NaN where it is not defined.
         patients: patient of every image.
         num_samples: number of bootstrap samples.
-        level: coverage, in (0, 1).
-        seed: of the draws.
 
     Returns:
         lower and upper ends, shape ``(2, M)``; NaN where no sample was defined.
 
     Raises:
-        ValueError: When there is no image, or ``num_samples`` or ``level`` is out of range.
+        ValueError: When there is no image, or ``num_samples`` is out of range.
     """
     whole_number("num_samples", num_samples)
-    number_in("level", level, 0, 1, without_low=True, without_high=True)
     if not len(patients):
         raise ValueError("a bootstrap needs one image at least, got none.")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     codes = np.unique([str(p) for p in patients], return_inverse=True)[1]
     images = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     values = []
@@ -133,5 +128,5 @@ def patient_bootstrap(
     table = np.stack(values)
     ends = np.full((2, table.shape[1]), np.nan)
     defined = ~np.isnan(table).all(axis=0)
-    ends[:, defined] = np.nanquantile(table[:, defined], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends[:, defined] = np.nanquantile(table[:, defined], [0.025, 0.975], axis=0)
     return ends

@@ -32,7 +32,7 @@ class TestOverlays(unittest.TestCase):
     def test_hot_pixel_lies_where_it_is(self):
         heat = np.zeros((6, 9))
         heat[4, 2] = 1
-        colored = np.asarray(overlay_picture(ImageResult("a", Path("a"), heatmap=heat), (0, 1), alpha=1.0)).sum(axis=2)
+        colored = np.asarray(overlay_picture(ImageResult("a", Path("a"), heatmap=heat), (0, 1))).sum(axis=2)
         self.assertEqual(np.argwhere(colored > 0).tolist(), [[4, 2]])
 
     def test_box_is_drawn_inside_its_edges(self):
@@ -70,13 +70,12 @@ class TestOverlays(unittest.TestCase):
         rows, columns = np.nonzero(difference.any(axis=2))
         self.assertTrue(len(rows) > 100 and rows.max() < 30 and columns.max() < 400)
 
-    def test_file_keeps_the_grid_or_the_limit(self):
+    def test_file_keeps_the_grid(self):
         result = ImageResult("a", Path("a"), image=np.zeros((40, 90)), heatmap=np.ones((40, 90)))
         with tempfile.TemporaryDirectory() as folder:
-            for max_side, size in ((None, (90, 40)), (45, (45, 20))):
-                write_overlay(Path(folder) / "a.png", result, (0, 1), max_side=max_side)
-                with Image.open(Path(folder) / "a.png") as picture:
-                    self.assertEqual((picture.size, picture.info), (size, {}))
+            write_overlay(Path(folder) / "a.png", result, (0, 1))
+            with Image.open(Path(folder) / "a.png") as picture:
+                self.assertEqual((picture.size, picture.info), ((90, 40), {}))
 
     def test_bad_input(self):
         with self.assertRaisesRegex(ValueError, r"image must have shape .* got \(2, 3, 4\)"):

@@ -202,7 +202,7 @@ class TestResultsWriter(unittest.TestCase):
     def test_calibration_gives_threshold_range_and_weights(self):
         calibration = {"threshold": 3.0, "heat_low": 1.0, "scores": [2.0], "weights_sha256": "cd" * 32}
         writer = ResultsWriter(self.out, (), algorithm={"name": "ADFA"}, calibration=calibration)
-        self.assertEqual((writer.threshold, writer.map_threshold, writer.heat_range), (3.0, 3.0, (1.0, 9.0)))
+        self.assertEqual((writer.threshold, writer.heat_range), (3.0, (1.0, 9.0)))
         self.assertEqual(writer.algorithm, Algorithm("ADFA", weights_sha256="cd" * 32))
         # a threshold that cannot be promised is none
         self.assertIsNone(ResultsWriter(self.out, (), calibration={**calibration, "threshold": np.inf}).threshold)

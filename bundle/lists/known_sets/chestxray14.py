@@ -35,16 +35,15 @@ CHESTXRAY14_CLASSES = (
 
 
 def chestxray14_table(
-    data_entry: str | Path, test_list: str | Path | None = None, folds: int = 8, seed: int = 0
+    data_entry: str | Path, test_list: str | Path | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
     """
     Return 14 image labels a radiograph from NIH's data entry file (Wang et al., 2017, arXiv:1705.02315).
 
     Args:
         data_entry: ``Data_Entry_2017_v2020.csv``, ``.gz`` allowed.
-        test_list: the official ``test_list.txt``; ``None`` for one part in ``folds`` by patient, stratified, as a test
+        test_list: the official ``test_list.txt``; ``None`` for one part of eight by patient, stratified, as a test
             set of our own.
-        folds: number of equal parts by patient; one of the images that are not for testing is for validation.
         seed: of the shuffle.
 
     Returns:
@@ -62,7 +61,7 @@ def chestxray14_table(
         _mark_test(rows, Path(test_list))
     rest = [row for row in rows if not row["split"]]
     parts = ("validation",) + (() if test_list else ("test",))
-    parts = ("training",) * (folds - len(parts)) + parts
+    parts = ("training",) * (8 - len(parts)) + parts
     splits = patient_splits([row["label"] for row in rest], [row["patient"] for row in rest], parts, seed)
     for row, split in zip(rest, splits, strict=True):
         row["split"] = split

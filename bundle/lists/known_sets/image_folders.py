@@ -21,27 +21,23 @@ logger = logging.getLogger(__name__)
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
-def class_folders_of(
-    root: Path, class_folders: Mapping[str, str], test_folders: Mapping[str, str] | None = None
-) -> Collection:
+def class_folders_of(root: Path, class_folders: Mapping[str, str]) -> Collection:
     """
     Return the images of folders that are one class each.
 
     Args:
         root: folder that the others are in.
         class_folders: class name to folder.
-        test_folders: class name to folder of test images.
 
     Raises:
         ValueError: When a folder has no images.
     """
     items: list[Item] = []
-    for folders, split in ((class_folders, "training" if test_folders else ""), (test_folders or {}, "test")):
-        for name, folder in folders.items():
-            found = folder_items(root, folder, [name], split)
-            if not found:
-                raise ValueError(f"folder of class '{name}' must have images, '{folder}' has none.")
-            items += found
+    for name, folder in class_folders.items():
+        found = folder_items(root, folder, [name], "")
+        if not found:
+            raise ValueError(f"folder of class '{name}' must have images, '{folder}' has none.")
+        items += found
     return Collection(items, tuple(class_folders), None)
 
 

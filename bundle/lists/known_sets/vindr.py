@@ -56,9 +56,7 @@ _KNOWN = {name.lower(): name for name in (*VINDR_CLASSES, *VINDR_EXTRA_CLASSES)}
 Readings = dict[str, dict[str, set[str]]]  # image: class: readers who saw it
 
 
-def vindr_table(
-    annotations: str | Path, min_readers: int = 2, suffix: str = ".dicom", seed: int = 0
-) -> list[dict[str, Any]]:
+def vindr_table(annotations: str | Path, min_readers: int = 2, seed: int = 0) -> list[dict[str, Any]]:
     """
     Return image labels of the radiographs of VinDr-CXR's training annotations (Nguyen et al., 2020, arXiv:2012.15029).
 
@@ -70,7 +68,6 @@ def vindr_table(
         annotations: the training CSV of Kaggle or PhysioNet, ``.gz`` allowed: ``image_id``, ``class_name`` and
             ``rad_id``, one row a box; or ``image_id``, ``rad_id`` and a column of 0 and 1 a class.
         min_readers: number of readers who must agree, 1 to 3.
-        suffix: file name ending of the images.
         seed: of the split into 70 % training, 10 % validation and 20 % test, stratified by the rarest finding.
 
     Returns:
@@ -86,7 +83,7 @@ def vindr_table(
     parts = ("training",) * 7 + ("validation",) + ("test",) * 2
     splits = patient_splits(labels, images, parts, seed)
     return [
-        {"image": i + suffix, "patient": i, "label": label, "split": split}
+        {"image": f"{i}.dicom", "patient": i, "label": label, "split": split}
         for i, label, split in zip(images, labels, splits, strict=True)
     ]
 

@@ -25,6 +25,7 @@ from pydicom.pixels import get_decoder
 
 __all__ = ["DecoderEndedError", "decode_isolated"]
 
+_SECONDS = 60  # that the helper may take for a frame
 _lock = threading.Lock()
 
 
@@ -32,9 +33,7 @@ class DecoderEndedError(RuntimeError):
     """The helper process died, ran out of time, or reported an error."""
 
 
-def decode_isolated(
-    syntax: str, plugin: str, frame: bytes, options: dict[str, Any], seconds: float = 60
-) -> tuple[np.ndarray, str]:
+def decode_isolated(syntax: str, plugin: str, frame: bytes, options: dict[str, Any]) -> tuple[np.ndarray, str]:
     """
     Return one decoded frame and the photometric interpretation that now holds.
 
@@ -43,7 +42,6 @@ def decode_isolated(
         plugin: pydicom's name of the decoder.
         frame: compressed frame.
         options: pydicom's description of the pixels, of one frame.
-        seconds: time limit.
 
     Returns:
         stored values, shape ``(H, W)`` or ``(H, W, 3)``; photometric interpretation.
@@ -55,7 +53,7 @@ def decode_isolated(
         if _helper(os.getpid()).poll() is not None:
             _helper.cache_clear()
         helper = _helper(os.getpid())
-        timer = threading.Timer(seconds, helper.kill)
+        timer = threading.Timer(_SECONDS, helper.kill)
         timer.start()
         try:
             _send(helper.stdin, {"syntax": syntax, "plugin": plugin, "options": options}, frame)

@@ -34,7 +34,6 @@ def write_sc(
     result: ImageResult,
     source: DicomSource,
     heat_range: tuple[float, float],
-    alpha: float = 0.6,
 ) -> None:
     """
     Write image, heat and boxes as one RGB picture of the source's size, with the words "research use only" in it.
@@ -44,7 +43,6 @@ def write_sc(
         result: with an image in the pixel grid of the source.
         source: the image it was found in.
         heat_range: values shown as no heat and as full heat.
-        alpha: how much of the image full heat hides, 0..1.
 
     Raises:
         NotWrittenError: When there is no image of the source's size.
@@ -53,7 +51,7 @@ def write_sc(
     if result.image is None or result.image.shape[:2] != shape:
         got = None if result.image is None else result.image.shape[:2]
         raise NotWrittenError(f"a secondary capture needs the image with the source's {shape} pixels, got {got}.")
-    picture = overlay_picture(result, heat_range, alpha)
+    picture = overlay_picture(result, heat_range)
     draw_words(picture, [NOTICE], top=False)
     with quiet_dicom():
         capture = SCImage.from_ref_dataset(

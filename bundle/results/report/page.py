@@ -40,7 +40,7 @@ class ReportFacts:
         threshold: score from which an image is called abnormal.
         metrics: of an evaluation, see :py:func:`bundle.results.tables.write_metrics`; their labels are made of their
             names.
-        facts: further lines of the header, by name.
+        started: when the run began.
         notes: sentences that a reader must know, e.g. that the images are synthetic.
         failures: file and reason for what has no result, or lacks one of its files.
         charts: further pictures as title and SVG or PNG bytes.
@@ -51,7 +51,7 @@ class ReportFacts:
     algorithm: Algorithm = field(default_factory=Algorithm)
     threshold: float | None = None
     metrics: Mapping[str, Any] | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""
     notes: Sequence[str] = ()
     failures: Sequence[tuple[str, str]] = ()
     charts: Sequence[tuple[str, bytes]] = ()

@@ -19,6 +19,7 @@ from PIL import Image
 from bundle.lists import AnomalyDataList
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14_table
 from bundle.lists.known_sets.image_folders import class_folders_of, collection_rows, folder_classes
+from bundle.lists.known_sets.layouts import Collection, folder_items
 from bundle.lists.known_sets.vindr import VINDR_CLASSES, vindr_classes, vindr_table
 
 
@@ -65,8 +66,9 @@ class TestImageFolders(_InFolder):
     def test_copies_of_test_images_are_not_trained_on(self):
         self.picture("test/t.png", 200, 77)
         with self.assertLogs("bundle.lists.known_sets.image_folders", "WARNING") as logs:
-            collection = class_folders_of(self.root, {"a": "no", "b": "yes"}, {"a": "test"})
-            rows = collection_rows(collection, self.root, ("training", "validation"))
+            folders = (("a", "no", "training"), ("b", "yes", "training"), ("a", "test", "test"))
+            items = [item for name, *place in folders for item in folder_items(self.root, place[0], [name], place[1])]
+            rows = collection_rows(Collection(items, ("a", "b"), None), self.root, ("training", "validation"))
         self.assertEqual(len(rows), 39)
         self.assertEqual([row["image"] for row in rows if row["split"] == "test"], ["test/t.png"])
         self.assertIn(

@@ -542,8 +542,7 @@ class TestIdentity(InFolder):
             self.uids("later", fixed_time="2026-03-04T05:06:08"),
             self.uids("weights", Algorithm("trial", "0.1.0", "ef" * 32, {"k": 3}), **fixed),
             self.uids("parameters", Algorithm("trial", "0.1.0", "ab" * 32, {"k": 4}), **fixed),
-            self.uids("threshold", threshold=0.6, map_threshold=0.5, **fixed),
-            self.uids("map_threshold", map_threshold=0.6, **fixed),
+            self.uids("threshold", threshold=0.6, **fixed),
             self.uids("heat_range", heat_range=(0, 2), **fixed),
             # what the run was set to, of which the writer knows nothing
             self.uids("top_fraction", settings={"top_fraction": 0}, **fixed),
@@ -553,7 +552,7 @@ class TestIdentity(InFolder):
 
     def test_the_same_settings_written_otherwise_give_the_same_uids(self):
         one = self.uids("one", fixed_time=FIXED)
-        self.assertEqual(self.uids("same", map_threshold=np.float32(0.5), heat_range=(0, 1), fixed_time=FIXED), one)
+        self.assertEqual(self.uids("same", threshold=np.float32(0.5), heat_range=(0, 1), fixed_time=FIXED), one)
         two = Algorithm("trial", "0.1.0", "ab" * 32, {"k": 3, "cut": 0.5})
         turned = Algorithm("trial", "0.1.0", "ab" * 32, {"cut": 0.50, "k": 3})
         self.assertEqual(self.uids("two", two, fixed_time=FIXED), self.uids("turned", turned, fixed_time=FIXED))
