@@ -119,10 +119,13 @@ class BundleWorkflow(ConfigWorkflow):
         Read what the model is, where one is used, before anything is written; then do as MONAI does.
 
         Raises:
-            ValueError: When the model folder is none.
+            ValueError: When the model folder is none, or a layer sets the network of the model to what it is not.
         """
         if "model" in self.parser:
-            self.parser.get_parsed_content("model")
+            model, compared = self.parser.get_parsed_content("model"), self.parser["model_settings"]
+            for name in self.parser.get():
+                if name in model.settings and name not in compared:  # a setting of the network, which is the model's
+                    model.check(name, self.parser.get_parsed_content(name))
         return super().initialize()
 
     def run(self) -> Any:

@@ -150,6 +150,11 @@ class TestModelFolder(unittest.TestCase):
                 self.assertEqual(status, 1)
                 self.assertIn(f"error: {message}", errors)
 
+    def test_a_setting_of_the_network_in_a_layer(self):
+        places = {"input": self.root / "images", "output_dir": self.root / "of_layer", "model_dir": self.root / "adfa"}
+        with self.assertRaisesRegex(ValueError, "--descriptor_channels null contradicts the model 'adfa'"):
+            run_workflow("adfa_inference", ["adfa_paper"], **places, override_model=True)
+
     def test_python_gives_what_the_command_gives(self):
         for family in OF_TRAINING:
             with self.subTest(family=family):
