@@ -8,15 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from study_sets import Chosen
 
+from bundle.classification.metrics import compute_classification_metrics
 from bundle.lists import LabelDataList, read_boxes
+from bundle.lists.csv_files import read_rows
 from bundle.lists.patients import items_digest
 from bundle.localization.metrics import summarize_localization
 
-__all__ = ["CONTROLS", "median_box"]
+__all__ = ["CONTROLS", "median_box", "view_alone"]
 
 Row = dict[str, Any]
 
@@ -56,4 +59,32 @@ def median_box(chosen: Chosen) -> tuple[Row, Row]:
     return summarize_localization(found, boxes), training
 
 
-CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {"median_box": median_box}
+def view_alone(chosen: Chosen) -> tuple[Row, Row]:
+    """
+    Return what the view of a film says of its findings: their share among the training films of the same view.
+
+    Args:
+        chosen: flags of a set with ``labels_csv`` and ``classes``, in a folder with ``manifest.csv``.
+
+    Returns:
+        the metrics of :py:func:`bundle.classification.metrics.compute_classification_metrics`, and ``items`` and
+        ``digest`` of the training images.
+    """
+    classes: Sequence[str] = str(chosen.train["classes"]).split(",")
+    folder = Path(str(chosen.both["dataset_dir"]))
+    views = {row["image"]: row["view"] for _, row in read_rows(folder / "manifest.csv")[1]}
+    lists = LabelDataList(str(chosen.both["labels_csv"]), str(folder), classes, exclusive=False)
+    labels: dict[str, list[Any]] = {}
+    for item in lists.training:
+        labels.setdefault(views[Path(item["image"]).name], []).append(item["label"])
+    shares = {view: np.mean(found, axis=0) for view, found in labels.items()}
+    metrics = compute_classification_metrics(
+        np.stack([shares[views[Path(item["image"]).name]] for item in lists.test]),
+        np.stack([item["label"] for item in lists.test]),
+        classes,
+        [item["patient"] for item in lists.test],
+    )
+    return metrics, {"items": len(lists.training), "digest": items_digest(lists.training)}
+
+
+CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {"median_box": median_box, "view_alone": view_alone}

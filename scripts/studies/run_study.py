@@ -26,6 +26,7 @@ import hashlib
 import json
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -89,8 +90,11 @@ def run_command(command: list[str]) -> None:
         raise SystemExit(f"error: python {shlex.join(command)}: {last}")
 
 
-def value_at(metrics: Any, path: str) -> Any:
-    """Return what lies at ``classes/Mass/accuracy/0.1`` of metrics, '' where there is nothing."""
+def value_at(metrics: Any, path: str | list[str]) -> Any:
+    """Return what lies at ``classes/Mass/accuracy/0.1`` of metrics, '' where nothing does; of several, the mean."""
+    if isinstance(path, list):
+        found = [value_at(metrics, each) for each in path]
+        return "" if "" in found else statistics.mean(found)
     for part in path.split("/"):
         metrics = metrics[int(part)] if isinstance(metrics, list) else (metrics or {}).get(part)
     return "" if metrics is None else metrics
@@ -161,7 +165,7 @@ def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
     for name, path in study["metrics"].items():
         values[name] = value_at(metrics, path)
         for end, number in (("_low", 0), ("_high", 1)):
-            values[name + end] = value_at(metrics, f"{path}_interval/{number}")
+            values[name + end] = "" if isinstance(path, list) else value_at(metrics, f"{path}_interval/{number}")
     return {
         **job._asdict(),
         **values,

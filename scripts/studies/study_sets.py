@@ -7,8 +7,9 @@ Anomaly detection reads a set as it lies there, or from a table (docs/tables.md)
 ``nih_ap`` are the films of one view of ``nih_part``, where the seed is the fold of patients that is tested and the
 normal films of the other two folds train; ``zhanglab`` is the official split, by patient where the names say who.
 Classification and localization have tables with a column for each class, and what is not normal trains too; the seed
-splits those that have no split of their own, near copies on one side. The boxes of ``busi_part`` are those of its
-masks, and evaluation alone sees them.
+splits those that have no split of their own, near copies on one side. ``nih_findings`` and ``nih_part`` are the films
+of both views with their findings, where the seed is the fold as above (3 is fold 0 again, other random numbers). The
+boxes of ``busi_part`` are those of its masks, those of ``nih_part`` the official ones, and evaluation alone sees them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from bundle.lists import patient_splits, write_label_table
-from bundle.lists.boxes import box_of_mask
+from bundle.lists.boxes import BOX_CLASSES, box_of_mask
 from bundle.lists.known_sets.image_folders import collection_rows
 from bundle.lists.known_sets.layouts import LAYOUTS, find_layout
 
@@ -35,6 +36,12 @@ Row = dict[str, object]
 FOLDS = 3
 PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
 BUSI_CLASSES = ("lesion", "benign", "malignant")
+VIEWS = ("PA", "AP")
+NIH_SIZE = (512, 512)
+NIH_FINDINGS = (  # with at least 50 films in folds 0 to 2
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion",
+    "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
 
 
 class Chosen(NamedTuple):
@@ -89,25 +96,57 @@ def split_rows(data: Path, name: str, seed: int) -> tuple[tuple[str, ...], list[
     return collection.classes, collection_rows(collection, root, parts, seed)
 
 
-def nih_rows(data: Path, view: str, fold: int) -> tuple[tuple[str, ...], list[Row]]:
-    """Return the films of one view of folds 0 to 2, normal or not: one fold tests, a fifth of the others validates."""
-    with (data / "nih_part/manifest.csv").open(newline="") as stream:
-        films = [film for film in csv.DictReader(stream) if film["view"] == view and int(film["fold"]) < FOLDS]
+def nih_split(films: Sequence[Row], labels: Sequence[Sequence[int]], fold: int) -> list[Row]:
+    """Return rows of films with these labels: one fold of patients tests, a fifth of the others validates."""
     rows: list[Row] = [
-        {
-            "image": f"images/{film['image']}",
-            "patient": film["patient"],
-            "label": [int(film["no_finding"] == "1"), int(film["no_finding"] != "1")],
-            "split": "test",
-        }
-        for film in films
+        {"image": f"images/{film['image']}", "patient": film["patient"], "label": list(label), "split": "test"}
+        for film, label in zip(films, labels, strict=True)
     ]
-    others = [row for row, film in zip(rows, films, strict=True) if int(film["fold"]) != fold % FOLDS]
-    labels, patients = [row["label"] for row in others], [row["patient"] for row in others]
+    others = [row for row, film in zip(rows, films, strict=True) if int(str(film["fold"])) != fold % FOLDS]
     parts = ("training",) * 4 + ("validation",)
-    for row, split in zip(others, patient_splits(labels, patients, parts, fold), strict=True):
+    splits = patient_splits([row["label"] for row in others], [row["patient"] for row in others], parts, fold)
+    for row, split in zip(others, splits, strict=True):
         row["split"] = split
-    return ("normal", "abnormal"), rows
+    return rows
+
+
+def nih_manifest(data: Path, views: Sequence[str]) -> list[Row]:
+    """Return what the manifest says of the films of folds 0 to 2 and of these views."""
+    with (data / "nih_part/manifest.csv").open(newline="") as stream:
+        return [film for film in csv.DictReader(stream) if film["view"] in views and int(film["fold"]) < FOLDS]
+
+
+def nih_rows(data: Path, view: str, fold: int) -> tuple[tuple[str, ...], list[Row]]:
+    """Return the films of one view, normal or not."""
+    films = nih_manifest(data, (view,))
+    normal = [int(str(film["no_finding"])) for film in films]
+    return ("normal", "abnormal"), nih_split(films, [(n, 1 - n) for n in normal], fold)
+
+
+def nih_findings(data: Path, classes: Sequence[str], fold: int) -> tuple[tuple[str, ...], list[Row]]:
+    """Return the films of both views with their findings, which occur together."""
+    films = nih_manifest(data, VIEWS)
+    labels = [[int(str(film[name])) for name in classes] for film in films]
+    return tuple(classes), nih_split(films, labels, fold)
+
+
+def nih_boxes(root: Path) -> dict[str, list[dict]]:
+    """Return the official boxes, which are in pixels of these films, as a COCO detection file."""
+    coco: dict[str, list[dict]] = {"images": [], "annotations": []}
+    coco["categories"] = [{"id": number, "name": name} for number, name in enumerate(BOX_CLASSES)]
+    numbers: dict[str, int] = {}
+    with (root / "boxes.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            file = f"images/{row['image']}"
+            if file not in numbers:
+                numbers[file] = len(numbers)
+                width, height = NIH_SIZE
+                coco["images"].append({"id": numbers[file], "file_name": file, "width": width, "height": height})
+            label = "Infiltration" if row["label"] == "Infiltrate" else row["label"]  # as the manifest says
+            box = [float(row[name]) for name in ("x", "y", "width", "height")]
+            entry = {"image_id": numbers[file], "category_id": BOX_CLASSES.index(label), "bbox": box}
+            coco["annotations"].append(entry)
+    return coco
 
 
 def lesion_boxes(root: Path, rows: Sequence[Row]) -> dict[str, list[dict]]:
@@ -141,7 +180,7 @@ def in_folder(name: str) -> Callable[[Path, Path, int], Chosen]:
 
 
 def with_classes(
-    folder: str, rows: Callable[[Path, int], tuple[tuple[str, ...], list[Row]]]
+    folder: str, rows: Callable[[Path, int], tuple[tuple[str, ...], list[Row]]], exclusive: bool = True
 ) -> Callable[[Path, Path, int], Chosen]:
     """Return the flags of a set whose table has a column for each class; the model keeps their names."""
 
@@ -151,7 +190,8 @@ def with_classes(
         table.parent.mkdir(parents=True, exist_ok=True)
         write_label_table(found, table, classes)
         both: Flags = {"dataset_dir": data / folder, "labels_csv": table}
-        return Chosen(both, {"classes": ",".join(classes), "normal_class": "normal"})
+        named: Flags = {"classes": ",".join(classes), "normal_class": "normal" if "normal" in classes else ""}
+        return Chosen(both, named if exclusive else {**named, "exclusive": False})
 
     return chosen
 
@@ -170,6 +210,17 @@ def lesions(data: Path, work: Path, seed: int) -> Chosen:
     return Chosen(both, {"classes": ",".join(BUSI_CLASSES)}, {"boxes_path": boxes})
 
 
+def boxed_films(data: Path, work: Path, seed: int) -> Chosen:
+    """Return the flags of nih_part for localization: the findings with boxes, which evaluation has."""
+    classes, rows = nih_findings(data, BOX_CLASSES, seed)
+    table, boxes = work / f"findings_{seed}.csv", work / "boxes.json"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_label_table(rows, table, classes)
+    boxes.write_text(json.dumps(nih_boxes(data / "nih_part")))
+    both: Flags = {"dataset_dir": data / "nih_part", "labels_csv": table}
+    return Chosen(both, {"classes": ",".join(classes)}, {"boxes_path": boxes})
+
+
 SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
     "adfa": {
         "covid19_xray": in_folder("covid19_xray"),
@@ -183,9 +234,12 @@ SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
         "brainmri": with_classes("brainmri", lambda data, seed: split_rows(data, "brainmri", seed)),
         "covid19_xray": with_classes("covid19_xray", lambda data, seed: split_rows(data, "covid19_xray", seed)),
         "nih_pa": with_classes("nih_part", lambda data, seed: nih_rows(data, "PA", seed)),
+        "nih_findings": with_classes(
+            "nih_part", lambda data, seed: nih_findings(data, NIH_FINDINGS, seed), exclusive=False
+        ),
         "zhanglab": with_classes("zhanglab_xray", lambda data, seed: split_rows(data, "zhanglab_xray", seed)),
     },
-    "msa": {"busi_part": lesions},
+    "msa": {"busi_part": lesions, "nih_part": boxed_films},
 }
 
 
