@@ -34,6 +34,8 @@ __all__ = ["SETS", "Chosen", "Flags", "dataset_flags"]
 Flags = dict[str, object]
 Row = dict[str, object]
 FOLDS = 3
+SHIPPED = -1  # in place of a fold: nothing is tested, and the patients of the demo take no part
+DEMO_PATIENTS = Path(__file__).resolve().parents[2] / "models/demo_patients.csv"
 PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
 BUSI_CLASSES = ("lesion", "benign", "malignant")
 VIEWS = ("PA", "AP")
@@ -102,9 +104,10 @@ def nih_split(films: Sequence[Row], labels: Sequence[Sequence[int]], fold: int) 
         {"image": f"images/{film['image']}", "patient": film["patient"], "label": list(label), "split": "test"}
         for film, label in zip(films, labels, strict=True)
     ]
-    others = [row for row, film in zip(rows, films, strict=True) if int(str(film["fold"])) != fold % FOLDS]
+    tested = FOLDS if fold == SHIPPED else fold % FOLDS
+    others = [row for row, film in zip(rows, films, strict=True) if int(str(film["fold"])) != tested]
     parts = ("training",) * 4 + ("validation",)
-    splits = patient_splits([row["label"] for row in others], [row["patient"] for row in others], parts, fold)
+    splits = patient_splits([row["label"] for row in others], [row["patient"] for row in others], parts, abs(fold))
     for row, split in zip(others, splits, strict=True):
         row["split"] = split
     return rows
@@ -124,8 +127,12 @@ def nih_rows(data: Path, view: str, fold: int) -> tuple[tuple[str, ...], list[Ro
 
 
 def nih_findings(data: Path, classes: Sequence[str], fold: int) -> tuple[tuple[str, ...], list[Row]]:
-    """Return the films of both views with their findings, which occur together."""
+    """Return the films of both views with their findings, which occur together; for ``SHIPPED`` all that may train."""
     films = nih_manifest(data, VIEWS)
+    if fold == SHIPPED:
+        with DEMO_PATIENTS.open(newline="") as stream:
+            shown = {row["patient"] for row in csv.DictReader(stream)}
+        films = [film for film in films if film["patient"] not in shown]
     labels = [[int(str(film[name])) for name in classes] for film in films]
     return tuple(classes), nih_split(films, labels, fold)
 
