@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys, convert_to_tensor
 
-from bundle.localization.metrics import annotation_key, summarize_localization
+from bundle.files import atomic_path
+from bundle.localization.metrics import annotation_key, overlaps, summarize_localization
 from bundle.preprocessing.box_frames import found_in_source
 from bundle.reading.formats import split_frame
 from bundle.rules import class_names
@@ -34,6 +37,8 @@ class LocalizationMetrics:
             :py:func:`bundle.lists.read_boxes`.
         bounds: see :py:func:`bundle.localization.summarize_localization`.
         kind: overlap, see :py:func:`bundle.localization.metrics.overlaps`.
+        table_path: CSV to write with a row for each annotated box: image, class, its edges in pixels, and the largest
+            overlap of a found box with it, 0..1; ``None`` for none. Comparisons of methods are paired by it.
 
     Raises:
         ValueError: When ``classes`` are no names.
@@ -45,7 +50,9 @@ class LocalizationMetrics:
         boxes: Mapping[str, Mapping[str, torch.Tensor]],
         bounds: Mapping[str, Mapping[float, float]] | None = None,
         kind: str = "iou",
+        table_path: str | Path | None = None,
     ) -> None:
+        self.table_path = table_path
         self.classes, self.boxes, self.bounds, self.kind = class_names(classes), boxes, bounds, kind
         self.found: dict[str, dict[str, torch.Tensor]] = {}
         self._keys: set[str] = set()
@@ -99,4 +106,19 @@ class LocalizationMetrics:
         """
         if self._unfit is not None:
             raise ValueError(self._unfit)
+        if self.table_path is not None:
+            self._write_table(Path(self.table_path))
         return summarize_localization(self.found, self.boxes, self.bounds, self.kind)
+
+    def _write_table(self, path: Path) -> None:
+        with atomic_path(path) as partial, partial.open("w", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["image", "class", "left", "upper", "right", "lower", "overlap"])
+            for image, found in self.found.items():
+                for label, truths in self.boxes.get(annotation_key(self.boxes, image), {}).items():
+                    boxes = found.get(label, truths.new_zeros(0, 4))
+                    best = (
+                        overlaps(boxes, truths, self.kind).amax(dim=0) if len(boxes) else truths.new_zeros(len(truths))
+                    )
+                    for edges, value in zip(truths.tolist(), best.tolist(), strict=True):
+                        writer.writerow([Path(image).name, label, *edges, round(value, 4)])

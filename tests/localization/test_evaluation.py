@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import tempfile
 import unittest
+from pathlib import Path
 
 import torch
 from ignite.engine import Engine
@@ -50,6 +52,15 @@ class TestLocalizationMetrics(unittest.TestCase):
         self.assertEqual(mass["false_positives_per_image"]["0.1"], 1.0)
         self.assertAlmostEqual(mass["mean_iou"], 36 / 400)
         self.assertEqual(nodule["accuracy"]["0.1"], 0.0)
+
+    def test_a_table_has_a_row_for_each_annotated_box(self):
+        handler = self.evaluated([item("a.png", [[2, 2, 5, 5]])], [item("b.png", [])])
+        with tempfile.TemporaryDirectory() as folder:
+            handler.table_path = Path(folder) / "table.csv"
+            handler.summarize()
+            rows = handler.table_path.read_text().splitlines()
+        # by hand: the found box is the annotated one of a.png, and nothing is found in b.png
+        self.assertEqual(rows[1:], ["a.png,Mass,4.0,4.0,10.0,10.0,1.0", "b.png,Nodule,0.0,0.0,2.0,2.0,0.0"])
 
     def test_an_image_without_a_number_is_named_when_the_metrics_are_asked_for(self):
         handler = self.evaluated([item("a.png", []), item("b.png", [], logits=(0.0, float("nan")))])
