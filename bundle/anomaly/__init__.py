@@ -13,6 +13,7 @@ __all__, __getattr__, __dir__ = public(
     channel_attention=["AdaptiveChannelAttention"],
     descriptor_whitening=["DescriptorWhitening"],
     detector=["METHODS", "make_detector"],
+    false_alarms=["observed_false_alarms", "share_interval"],
     feature_cache=["FeatureCache", "keep_features"],
     losses=["AdaptationLoss", "MeanDistanceLoss"],
     metrics=["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"],

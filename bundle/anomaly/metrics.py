@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from bundle.anomaly.false_alarms import observed_false_alarms
 from bundle.rules import number_in, whole_number
 from bundle.training.auroc import class_aurocs
 from bundle.training.finite import check_finite
@@ -116,13 +117,21 @@ def _fast_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(class_aurocs(scores[:, None], labels[:, None])[0])
 
 
-def summarize_anomaly(results: Sequence[Any], threshold: float | None = None) -> dict[str, Any]:
+def summarize_anomaly(
+    results: Sequence[Any],
+    threshold: float | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    items: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """
     Return the metrics of labelled results, see :py:func:`compute_anomaly_metrics`; nothing where no label is known.
 
     Args:
-        results: objects with ``label`` and ``anomaly_score``.
+        results: objects with ``label``, ``anomaly_score`` and ``key``.
         threshold: saved with the model; infinity and ``None`` mean no verdicts.
+        calibration: with ``scores``, for :py:func:`bundle.anomaly.false_alarms.observed_false_alarms` of the normal
+            images; ``None`` leaves them out.
+        items: of the data list, with ``key`` and ``patient``; an image without a patient counts as one of its own.
 
     Raises:
         ValueError: When a labelled image has no score or one that is not finite, or the threshold is NaN.
@@ -133,4 +142,10 @@ def summarize_anomaly(results: Sequence[Any], threshold: float | None = None) ->
     usable = threshold if threshold is not None and threshold != math.inf else None
     scores = [math.nan if r.anomaly_score is None else r.anomaly_score for r in known]
     names = [getattr(r, "key", number) for number, r in enumerate(known)]
-    return compute_anomaly_metrics([r.label for r in known], scores, usable, images=names)
+    metrics = compute_anomaly_metrics([r.label for r in known], scores, usable, images=names)
+    normal = [number for number, r in enumerate(known) if r.label == 0]
+    if calibration is not None and normal:
+        patients = {str(item["key"]): str(item["patient"]) for item in items if item["patient"]}
+        whose = [patients.get(str(names[number])) or f"image {names[number]}" for number in normal]
+        metrics |= observed_false_alarms([scores[number] for number in normal], calibration["scores"], whose)
+    return metrics

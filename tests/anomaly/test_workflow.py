@@ -93,6 +93,7 @@ class TestADFAWorkflow(unittest.TestCase):
         self.assertEqual((metrics["auroc"], metrics["auroc_interval"]), (1, [1, 1]))  # a white square in noise
         self.assertEqual(metrics["sensitivity"], 1)
         self.assertIn("specificity", metrics)
+        self.assertEqual(metrics["false_alarms_at_10"], 1 - metrics["specificity"])  # the rate of the threshold
         rows = rows_of(out / "scores.csv")
         self.assertEqual([row["label"] for row in rows], ["1"] * 4 + ["0"] * 4)
         for row in rows[:4]:
