@@ -69,7 +69,7 @@ class ClassificationLoss(nn.Module):
         Returns:
             the mean loss, a scalar.
         """
-        return self.loss(input, multi_hot(target, self.num_classes))
+        return self.loss.to(input.device)(input, multi_hot(target, self.num_classes))
 
 
 class _FocalLoss(nn.BCEWithLogitsLoss):

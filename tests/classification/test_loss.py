@@ -7,12 +7,22 @@ import unittest
 
 import torch
 
-from bundle.classification.loss import ClassificationLoss
+from bundle.classification.loss import LOSS_NAMES, ClassificationLoss
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0]])
 
 
 class TestClassificationLoss(unittest.TestCase):
+    def test_the_weights_of_the_classes_follow_the_logits_to_their_device(self):
+        # the meta device refuses tensors of another one as an accelerator does
+        items = [{"label": y} for y in ([1, 0], [0, 1], [0, 1])]
+        for name in LOSS_NAMES:
+            with self.subTest(name):
+                value = ClassificationLoss(name, 2, items)(
+                    torch.zeros(3, 2, device="meta"), torch.zeros(3, 2, device="meta")
+                )
+                self.assertEqual(value.device.type, "meta")
+
     def test_weighted_bce_by_hand(self):
         # class 0: one positive of three, weight 2; logit 0 costs ln 2
         loss = ClassificationLoss("bce", 2, items=[{"label": y} for y in ([1, 1], [0, 0], [0, 1])])
