@@ -16,6 +16,7 @@ __all__, __getattr__, __dir__ = public(
     false_alarms=["observed_false_alarms", "share_interval"],
     feature_cache=["FeatureCache", "keep_features"],
     losses=["AdaptationLoss", "MeanDistanceLoss"],
+    map_evaluation=["MapMetrics"],
     metrics=["bootstrap_interval", "compute_anomaly_metrics", "summarize_anomaly"],
     normals=["Normals", "folded_loader"],
     normal_refit=["NormalRefit"],

@@ -122,6 +122,7 @@ def summarize_anomaly(
     threshold: float | None = None,
     calibration: Mapping[str, Any] | None = None,
     items: Sequence[Mapping[str, Any]] = (),
+    maps: Any = None,
 ) -> dict[str, Any]:
     """
     Return the metrics of labelled results, see :py:func:`compute_anomaly_metrics`; nothing where no label is known.
@@ -132,6 +133,7 @@ def summarize_anomaly(
         calibration: with ``scores``, for :py:func:`bundle.anomaly.false_alarms.observed_false_alarms` of the normal
             images; ``None`` leaves them out.
         items: of the data list, with ``key`` and ``patient``; an image without a patient counts as one of its own.
+        maps: a :py:class:`bundle.anomaly.MapMetrics`, whose metrics come behind; ``None`` for none.
 
     Raises:
         ValueError: When a labelled image has no score or one that is not finite, or the threshold is NaN.
@@ -148,4 +150,4 @@ def summarize_anomaly(
         patients = {str(item["key"]): str(item["patient"]) for item in items if item["patient"]}
         whose = [patients.get(str(names[number])) or f"image {names[number]}" for number in normal]
         metrics |= observed_false_alarms([scores[number] for number in normal], calibration["scores"], whose)
-    return metrics
+    return metrics if maps is None else {**metrics, **maps.summarize()}

@@ -16,7 +16,6 @@ from monai.metrics.froc import compute_froc_curve_data
 from scipy import ndimage
 
 from bundle.rules import number_in
-from bundle.training.finite import check_finite
 
 __all__ = [
     "LocalizationAccuracy",
@@ -25,7 +24,6 @@ __all__ = [
     "compute_localization_accuracy",
     "compute_max_box_accuracy",
     "compute_mean_iou",
-    "compute_pointing_game",
     "overlaps",
     "summarize_localization",
 ]
@@ -150,32 +148,6 @@ def compute_mean_iou(boxes: Boxes, truths: Boxes) -> float:
         if len(truth)
     ]
     return float(np.mean(values)) if values else float("nan")
-
-
-def compute_pointing_game(points: torch.Tensor, truths: Boxes) -> float:
-    """
-    Return the fraction of annotated images whose hottest point lies in an annotated box.
-
-    Zhang et al. (ECCV 2016, https://arxiv.org/abs/1608.00507), without their margin.
-
-    Args:
-        points: column and row of each image's hottest point in pixels, shape ``(N, 2)``.
-        truths: annotated boxes; images without any are left out.
-
-    Returns:
-        0..1, ``nan`` when nothing is annotated.
-
-    Raises:
-        ValueError: When there is not one list of annotations for each point, no image, or a point is not finite.
-    """
-    _check(points, truths)
-    check_finite("points", points.numpy())
-    hits = [
-        bool(((truth[:, :2] <= point) & (point < truth[:, 2:])).all(dim=1).any())
-        for point, truth in zip(points, truths, strict=True)
-        if len(truth)
-    ]
-    return float(np.mean(hits)) if hits else float("nan")
 
 
 def compute_froc(

@@ -11,5 +11,6 @@ __all__, __getattr__, __dir__ = public(
     handler_group=["HandlerGroup"],
     log=["LossCurves", "TrainingLog"],
     mean_loss=["MeanLoss"],
+    pointing_game=["compute_pointing_game"],
     weight_averaging=["WeightAveraging"],
 )

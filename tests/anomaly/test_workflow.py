@@ -102,6 +102,23 @@ class TestADFAWorkflow(unittest.TestCase):
         self.assertEqual(len(list((out / "overlays").glob("*.png"))), 8)
         self.assertIn("ROC", (out / "report.html").read_text())
 
+    def test_evaluation_with_boxes(self):
+        names = [f"test/blot/{i:02d}.png" for i in range(4)]
+        coco = {
+            "images": [{"id": i, "file_name": name, "width": 40, "height": 48} for i, name in enumerate(names)],
+            "annotations": [{"image_id": i, "category_id": 0, "bbox": [20, 8, 16, 16]} for i in range(4)],
+            "categories": [{"id": 0, "name": "blot"}],
+        }
+        (self.root / "boxes.json").write_text(json.dumps(coco))
+        out, boxes = self.root / "boxed", self.root / "boxes.json"
+        run_here("evaluate", dataset_dir=self.data, model_dir=self.model, output_dir=out, boxes_path=boxes)
+        check_names(out)
+        metrics = json.loads((out / "metrics.json").read_text())
+        self.assertEqual((metrics["annotated_images"], metrics["annotated_boxes"]), (4, 4))
+        self.assertAlmostEqual(metrics["area_of_boxes"], 16 * 16 / (48 * 40))
+        self.assertGreater(metrics["pixel_auroc"], max(0.6, metrics["pixel_auroc_of_mean_map"]))
+        self.assertGreater(metrics["heat_in_boxes"], metrics["area_of_boxes"])
+
     def test_the_heatmap_lies_on_the_pixels_of_the_file(self):
         out = self.root / "heat"
         source = self.data / "test" / "blot" / "00.png"

@@ -13,7 +13,6 @@ from bundle.localization.metrics import (
     compute_localization_accuracy,
     compute_max_box_accuracy,
     compute_mean_iou,
-    compute_pointing_game,
     overlaps,
     summarize_localization,
 )
@@ -97,8 +96,6 @@ class TestLocalizationAccuracy(unittest.TestCase):
                 summarize_localization({"a.png": {"Mass": unfit}}, {"a.png": {"Mass": TRUTHS[0]}})
         with self.assertRaisesRegex(ValueError, "scores of boxes must be finite and positive"):
             compute_froc(BOXES[:1], [torch.tensor([math.nan, 1.0])], TRUTHS[:1])
-        with self.assertRaisesRegex(ValueError, "points must be finite, 1 of 2 are not, first: nan for image 0"):
-            compute_pointing_game(torch.tensor([[math.nan, 1.0]]), TRUTHS[:1])
         with self.assertRaisesRegex(ValueError, "heatmaps must be finite, that of image 0 is not"):
             compute_max_box_accuracy([np.full((4, 4), np.nan)], TRUTHS[:1])
 
@@ -126,11 +123,6 @@ class TestOtherMetrics(unittest.TestCase):
         self.assertAlmostEqual(compute_mean_iou(BOXES, TRUTHS), (0 + 1) / 2)
         self.assertAlmostEqual(compute_mean_iou([BOXES[0][1:], NONE], TRUTHS[:2]), 0.5 / 2)
         self.assertTrue(math.isnan(compute_mean_iou([NONE], [NONE])))
-
-    def test_pointing_game(self):
-        points = torch.tensor([[9.5, 9.5], [10.0, 55.0], [0.0, 0.0]])  # the right edge is outside
-        self.assertEqual(compute_pointing_game(points, TRUTHS), 0.5)
-        self.assertTrue(math.isnan(compute_pointing_game(points[:1], [NONE])))
 
     def test_froc(self):
         scores = [torch.tensor([0.9, 0.5]), torch.tensor([0.8, 0.7, 0.2]), torch.tensor([0.6])]
