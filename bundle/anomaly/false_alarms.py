@@ -40,7 +40,7 @@ def share_interval(
         lower and upper end, 0..1.
 
     Raises:
-        ValueError: When the lengths differ, there is no image, a value is neither 0 nor 1, or ``level`` is out of range.
+        ValueError: When the lengths differ or are 0, a value is neither 0 nor 1, or ``level`` is out of range.
 
     Example:
         >>> low, high = share_interval([0] * 10, range(10))  # 1 - 0.025 ** (1 / 10)

@@ -148,7 +148,7 @@ def _mean_map(heats: Sequence[np.ndarray]) -> torch.Tensor:
 
 def _measured(maps: Sequence[_Map], regions: Sequence[np.ndarray]) -> dict[str, Any]:
     heats = [each.heat for each in maps]
-    annotated = [(each, masks.any(axis=0)) for each, masks in zip(maps, regions, strict=True) if len(masks)]
+    annotated = [(each, np.asarray(masks.any(axis=0))) for each, masks in zip(maps, regions, strict=True) if len(masks)]
     patients = [each.patient for each, _ in annotated]
     of_all = {"pixel_auroc": pixel_auroc(heats, regions), "per_region_overlap": per_region_overlap(heats, regions)}
     metrics: dict[str, Any] = {name: value for name, value in of_all.items() if not np.isnan(value)}
@@ -157,7 +157,7 @@ def _measured(maps: Sequence[_Map], regions: Sequence[np.ndarray]) -> dict[str, 
         "heat_in_boxes": lambda each, inside: heat_in_regions(each.heat, inside),
     }
     for name, measure in of_one.items():
-        values = np.array([measure(*pair) for pair in annotated])
+        values = np.array([measure(each, inside) for each, inside in annotated])
         ends = patient_bootstrap(lambda index, v=values: v[index].mean(keepdims=True), patients)  # type: ignore[misc]
         metrics |= {name: float(values.mean()), f"{name}_interval": tuple(ends[:, 0].tolist())}
     return metrics

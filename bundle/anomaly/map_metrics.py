@@ -61,9 +61,9 @@ def per_region_overlap(heats: Sequence[np.ndarray], regions: Sequence[np.ndarray
     Return how much of the regions is found, averaged over regions and over false positive rates up to a limit.
 
     PRO of Bergmann et al. (CVPR 2020, https://arxiv.org/abs/1911.02357, Sec. 4.2): at each threshold, the share of each
-    region that is above it, averaged over all regions, so that a small one counts as much as a large one; its curve over
-    the share of the pixels outside that are above, integrated up to the limit and divided by it. Here a region is an
-    annotated box, not a component of a mask. A map that is the same everywhere has half of the limit.
+    region that is above it, averaged over all regions, so that a small one counts as much as a large one; its curve
+    over the share of the pixels outside that are above, integrated up to the limit and divided by it. Here a region is
+    an annotated box, not a component of a mask. A map that is the same everywhere has half of the limit.
 
     Args:
         heats: see :py:func:`pixel_auroc`.
@@ -129,9 +129,7 @@ def _within(points: np.ndarray, low: float, high: float) -> np.ndarray:
     return inside
 
 
-def _pixels(
-    heats: Sequence[np.ndarray], regions: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pixels(heats: Sequence[np.ndarray], regions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return of all pixels the heat, the part of regions that each is, and whether it lies in any."""
     values, parts, inside = [], [], []
     for number, (heat, masks) in enumerate(zip(heats, regions, strict=True)):

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bundle.anomaly.false_alarms import observed_false_alarms
+from bundle.anomaly.shift import precedence_test
 from bundle.rules import number_in, whole_number
 from bundle.training.auroc import class_aurocs
 from bundle.training.finite import check_finite
@@ -131,7 +132,8 @@ def summarize_anomaly(
         results: objects with ``label``, ``anomaly_score`` and ``key``.
         threshold: saved with the model; infinity and ``None`` mean no verdicts.
         calibration: with ``scores``, for :py:func:`bundle.anomaly.false_alarms.observed_false_alarms` of the normal
-            images; ``None`` leaves them out.
+            images, and ``shift_p_higher`` and ``shift_p_lower``, see :py:func:`bundle.anomaly.shift.precedence_test`;
+            ``None`` leaves them out.
         items: of the data list, with ``key`` and ``patient``; an image without a patient counts as one of its own.
         maps: a :py:class:`bundle.anomaly.MapMetrics`, whose metrics come behind; ``None`` for none.
 
@@ -149,5 +151,8 @@ def summarize_anomaly(
     if calibration is not None and normal:
         patients = {str(item["key"]): str(item["patient"]) for item in items if item["patient"]}
         whose = [patients.get(str(names[number])) or f"image {names[number]}" for number in normal]
-        metrics |= observed_false_alarms([scores[number] for number in normal], calibration["scores"], whose)
+        usual = [scores[number] for number in normal]
+        metrics |= observed_false_alarms(usual, calibration["scores"], whose)
+        shift = precedence_test(usual, calibration["scores"])
+        metrics |= {f"shift_{name}": shift[name] for name in ("p_higher", "p_lower")}
     return metrics if maps is None else {**metrics, **maps.summarize()}

@@ -11,7 +11,8 @@ A study is a YAML file beside this script: data sets, seeds, and variants, which
 ``evaluate``) or another configuration of training (``config: adfa_paper`` for ``args_adfa_paper_train.yaml``). Where a
 family trains in phases, each from the one before, the study and its variants name them in order with their flags
 (``phases: {backbone: {max_epochs: 6}}`` for ``args_msa_train_backbone.yaml``); phases that variants share are trained
-once. ``control: median_box`` is no training but a function of controls.py. Every finished run is a row of its rows
+once, and so are the models of sets that differ in what they test alone, with ``keep_models: true``.
+``control: median_box`` is no training but a function of controls.py. Every finished run is a row of its rows
 file, and a run that is there is not repeated, so the command resumes where it was stopped. A row has the metrics, the
 number and digest of the training items, the commit (with + where files had changed), the device, the seconds (without
 those of shared phases that were there), and the command. WORK keeps the features of frozen networks, the models of
@@ -105,21 +106,28 @@ def columns_of(study: dict[str, Any]) -> list[str]:
     return [name + end for name in study["metrics"] for end in ("", "_low", "_high")]
 
 
+def model_folder(work: Path, made_by: str) -> Path:
+    """Return the folder of a model that is kept, for what it was made by at this commit."""
+    return work / "models" / hashlib.sha256(f"{commit_of(ROOT)} {made_by}".encode()).hexdigest()[:16]
+
+
 def trained(study: dict[str, Any], settings: Row, flags: Flags, work: Path, out: Path) -> tuple[Path, str]:
     """Train a variant, phase after phase where it has phases; return the folder of the model and the commands."""
     config = settings.get("config", study["family"])
     if "phases" not in settings:
-        command = command_of(f"{config}_train", {**flags, **settings.get("train", {}), "output_dir": out})
-        run_command(command)
-        return out, shlex.join(["python", *command]).replace(str(out), "OUT")
+        chosen = {**flags, **settings.get("train", {})}
+        folder = model_folder(work, f"{config} {chosen}") if study.get("keep_models") else out
+        command = command_of(f"{config}_train", {**chosen, "output_dir": folder})
+        if not (folder / "model.json").is_file():
+            run_command(command)
+        return folder, shlex.join(["python", *command]).replace(str(folder), "OUT")
     texts: list[str] = []
     folders: dict[str, Path] = {}
     for phase, changed in settings["phases"].items():
         chosen = {**flags, **study["phases"].get(phase, {}), **(changed or {})}
         if folders:
             chosen["start_from"] = list(folders.values())[-1] / "model.pt"
-        made_by = f"{commit_of(ROOT)} {phase} {chosen}"  # the phases before are in start_from
-        folders[phase] = work / "models" / hashlib.sha256(made_by.encode()).hexdigest()[:16]
+        folders[phase] = model_folder(work, f"{phase} {chosen}")  # the phases before are in start_from
         command = command_of(f"{config}_train_{phase}", {**chosen, "output_dir": folders[phase]})
         if not (folders[phase] / "model.json").is_file():
             run_command(command)

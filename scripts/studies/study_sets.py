@@ -3,9 +3,7 @@
 """
 The data sets of the studies: what of a folder of data one run trains and tests on, as flags of the workflow.
 
-Anomaly detection reads a set as it lies there, or from a table (docs/tables.md) that is written here: ``nih_pa`` and
-``nih_ap`` are the films of one view of ``nih_part``, where the seed is the fold of patients that is tested and the
-normal films of the other two folds train; ``zhanglab`` is the official split, by patient where the names say who.
+Those of anomaly detection are in anomaly_sets.py, where the seed of an NIH set is the fold of patients that is tested.
 Classification and localization have tables with a column for each class, and what is not normal trains too; the seed
 splits those that have no split of their own, near copies on one side. ``nih_findings`` and ``nih_part`` are the films
 of both views with their findings, where the seed is the fold as above (3 is fold 0 again, other random numbers). The
@@ -16,76 +14,27 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
-from PIL import Image
+from anomaly_sets import ANOMALY_SETS
+from set_parts import BUSI_CLASSES, FOLDS, Chosen, Flags, Row, lesion_boxes, nih_boxes
 
 from bundle.lists import patient_splits, write_label_table
-from bundle.lists.boxes import BOX_CLASSES, box_of_mask
+from bundle.lists.boxes import BOX_CLASSES
 from bundle.lists.known_sets.image_folders import collection_rows
 from bundle.lists.known_sets.layouts import LAYOUTS, find_layout
 
 __all__ = ["SETS", "Chosen", "Flags", "dataset_flags"]
 
-Flags = dict[str, object]
-Row = dict[str, object]
-FOLDS = 3
 SHIPPED = -1  # in place of a fold: nothing is tested, and the patients of the demo take no part
 DEMO_PATIENTS = Path(__file__).resolve().parents[2] / "models/demo_patients.csv"
-PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
-BUSI_CLASSES = ("lesion", "benign", "malignant")
 VIEWS = ("PA", "AP")
-NIH_SIZE = (512, 512)
 NIH_FINDINGS = (  # with at least 50 films in folds 0 to 2
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion",
     "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
 )  # fmt: skip
-
-
-class Chosen(NamedTuple):
-    """A set as flags: of both tasks, and further ones of training and of evaluation."""
-
-    both: Flags
-    train: Flags = {}
-    evaluate: Flags = {}
-
-
-def write_table(path: Path, rows: Iterable[Row]) -> Path:
-    """Write a table of images, and return its path."""
-    rows = list(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def nih_films(data: Path, view: str, fold: int) -> Iterable[Row]:
-    """Yield the films of one view of folds 0 to 2: normal ones to train with, all of a fold to test with."""
-    folder = data / "nih_part"
-    with (folder / "manifest.csv").open(newline="") as stream:
-        films = [film for film in csv.DictReader(stream) if film["view"] == view and int(film["fold"]) < FOLDS]
-    for film in films:
-        tested, normal = int(film["fold"]) == fold % FOLDS, film["no_finding"] == "1"
-        if tested or normal:
-            split = "test" if tested else "training"
-            image = folder / "images" / film["image"]
-            yield {"image": image, "patient": film["patient"], "split": split, "label": int(not normal)}
-
-
-def zhanglab_films(data: Path) -> Iterable[Row]:
-    """Yield the official split of the ZhangLab set: normal films to train with, all of the test to test with."""
-    for split, name in (("train", "NORMAL"), ("test", "NORMAL"), ("test", "PNEUMONIA")):
-        for image in sorted((data / "zhanglab_xray" / split / name).iterdir()):
-            person = PERSON.match(image.name)
-            patient = f"{name} {split} {person[1] if person else image.stem}"
-            part = "training" if split == "train" else split
-            yield {"image": image, "patient": patient, "split": part, "label": int(name != "NORMAL")}
 
 
 def split_rows(data: Path, name: str, seed: int) -> tuple[tuple[str, ...], list[Row]]:
@@ -137,55 +86,6 @@ def nih_findings(data: Path, classes: Sequence[str], fold: int) -> tuple[tuple[s
     return tuple(classes), nih_split(films, labels, fold)
 
 
-def nih_boxes(root: Path) -> dict[str, list[dict]]:
-    """Return the official boxes, which are in pixels of these films, as a COCO detection file."""
-    coco: dict[str, list[dict]] = {"images": [], "annotations": []}
-    coco["categories"] = [{"id": number, "name": name} for number, name in enumerate(BOX_CLASSES)]
-    numbers: dict[str, int] = {}
-    with (root / "boxes.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            file = f"images/{row['image']}"
-            if file not in numbers:
-                numbers[file] = len(numbers)
-                width, height = NIH_SIZE
-                coco["images"].append({"id": numbers[file], "file_name": file, "width": width, "height": height})
-            label = "Infiltration" if row["label"] == "Infiltrate" else row["label"]  # as the manifest says
-            box = [float(row[name]) for name in ("x", "y", "width", "height")]
-            entry = {"image_id": numbers[file], "category_id": BOX_CLASSES.index(label), "bbox": box}
-            coco["annotations"].append(entry)
-    return coco
-
-
-def lesion_boxes(root: Path, rows: Sequence[Row]) -> dict[str, list[dict]]:
-    """Return the boxes of the masks of the images of rows, a COCO detection file; ``lesion`` is each of them."""
-    coco: dict[str, list[dict]] = {"images": [], "annotations": []}
-    coco["categories"] = [{"id": number, "name": name} for number, name in enumerate(BUSI_CLASSES)]
-    for number, row in enumerate(rows):
-        path = root / str(row["image"])
-        with Image.open(path) as picture:
-            width, height = picture.size
-        coco["images"].append({"id": number, "file_name": row["image"], "width": width, "height": height})
-        for mask in sorted((root / "masks").glob(f"{path.stem}_*.png")):
-            left, upper, right, lower = box_of_mask(mask).tolist()
-            for label in ("lesion", path.parent.name):
-                box = [left, upper, right - left, lower - upper]
-                entry = {"image_id": number, "category_id": BUSI_CLASSES.index(label), "bbox": box}
-                coco["annotations"].append(entry)
-    return coco
-
-
-def in_table(rows: Callable[[Path, int], Iterable[Row]]) -> Callable[[Path, Path, int], Chosen]:
-    """Return the flags of a set whose table is written first; its images lie elsewhere than the table."""
-    return lambda data, work, seed: Chosen(
-        {"dataset_dir": write_table(work / f"images_{seed}.csv", rows(data, seed)), "allow_outside": True}
-    )
-
-
-def in_folder(name: str) -> Callable[[Path, Path, int], Chosen]:
-    """Return the flags of a set that the workflow reads as it lies there; the seed splits it."""
-    return lambda data, work, seed: Chosen({"dataset_dir": data / name})
-
-
 def with_classes(
     folder: str, rows: Callable[[Path, int], tuple[tuple[str, ...], list[Row]]], exclusive: bool = True
 ) -> Callable[[Path, Path, int], Chosen]:
@@ -229,14 +129,7 @@ def boxed_films(data: Path, work: Path, seed: int) -> Chosen:
 
 
 SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
-    "adfa": {
-        "covid19_xray": in_folder("covid19_xray"),
-        "brainmri": in_folder("brainmri"),
-        "busi_part": in_folder("busi_part"),
-        "nih_pa": in_table(lambda data, seed: nih_films(data, "PA", seed)),
-        "nih_ap": in_table(lambda data, seed: nih_films(data, "AP", seed)),
-        "zhanglab": in_table(lambda data, seed: zhanglab_films(data)),
-    },
+    "adfa": ANOMALY_SETS,
     "sna": {
         "brainmri": with_classes("brainmri", lambda data, seed: split_rows(data, "brainmri", seed)),
         "covid19_xray": with_classes("covid19_xray", lambda data, seed: split_rows(data, "covid19_xray", seed)),

@@ -69,7 +69,8 @@ def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
 
     Args:
         study: has ``sets`` and ``variants``; its ``tables`` may name tables with ``metrics``, ``sets`` and
-            ``variants`` of their own.
+            ``variants`` of their own, and ``lines: sets`` for one row a set (and variant, where there are several), one
+            column a metric.
         rows: of the rows file.
         name: of one of ``tables``; none is the whole study with its first metric.
 
@@ -90,6 +91,8 @@ def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
         raise SystemExit(f"error: '{study['name']}' has no table '{name}'")
     chosen = {**study, **(study["tables"][name] if name else {})}
     metrics = list(chosen["metrics"])[:1] if not name else list(chosen["metrics"])
+    if chosen.get("lines") == "sets":
+        return _table_by_set(chosen, metrics, rows)
     columns = [(data, metric) for data in chosen["sets"] for metric in metrics]
     heads = [data if len(metrics) == 1 else f"{data}, {metric.replace('_', ' ')}" for data, metric in columns]
     lines = [f"| {metrics[0].replace('_', ' ') if len(metrics) == 1 else ''} | {' | '.join(heads)} |"]
@@ -98,6 +101,16 @@ def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
         found = [[r for r in rows if (r["set"], r["variant"]) == (data, variant)] for data, _ in columns]
         cells = [cell_of(own, metric) for own, (_, metric) in zip(found, columns, strict=True)]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _table_by_set(study: dict[str, Any], metrics: Sequence[str], rows: Sequence[Row]) -> str:
+    lines = [f"|  | {' | '.join(metric.replace('_', ' ') for metric in metrics)} |", "|" + "---|" * (len(metrics) + 1)]
+    for data in study["sets"]:
+        for variant in study["variants"]:
+            found = [row for row in rows if (row["set"], row["variant"]) == (data, variant)]
+            head = data if len(study["variants"]) == 1 else f"{data}, {variant}"
+            lines.append(f"| {head} | {' | '.join(cell_of(found, metric) for metric in metrics)} |")
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ class TestShareInterval(unittest.TestCase):
 
 class TestObservedFalseAlarms(unittest.TestCase):
     def test_by_hand(self):
-        # of 19 scores 1 to 19: p = (1 + how many are as large) / 20. 19 has 2/20, 19.5 has 1/20, 17 has 4/20, 16 has 5/20
+        # of scores 1 to 19, p = (1 + how many are as large) / 20: 19 has 2/20, 19.5 has 1/20, 17 has 4/20, 16 has 5/20
         found = observed_false_alarms([19.0, 19.5, 17.0, 16.0, 1.0], range(1, 20))
         self.assertEqual(
             [found[f"false_alarms_at_{percent}"] for percent in (5, 10, 20)],
@@ -76,6 +76,8 @@ class TestObservedFalseAlarms(unittest.TestCase):
         calibration = {"scores": list(range(1, 20))}
         metrics = summarize_anomaly(results, None, calibration, items)
         self.assertEqual(metrics["false_alarms_at_5"], 0.5)
+        # two of the four lie at or below 10, the median of 19: as many as are above
+        self.assertAlmostEqual(metrics["shift_p_higher"], metrics["shift_p_lower"])
         by_patient = binomtest(1, 2).proportion_ci(0.95, "exact")
         self.assertAlmostEqual(metrics["false_alarms_at_5_interval"][0], by_patient.low)
         alone = summarize_anomaly(results, None, calibration)["false_alarms_at_5_interval"]

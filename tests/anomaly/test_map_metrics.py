@@ -114,9 +114,9 @@ class TestEvaluation(unittest.TestCase):
 
     def test_no_boxes_and_boxes_of_other_images(self):
         self.assertEqual(MapMetrics(None).summarize(), {})
-        with self.assertRaisesRegex(ValueError, "boxes must be of images of this evaluation, those of 1 images are not"):
+        with self.assertRaisesRegex(ValueError, "boxes must be of images of this evaluation, those of 1"):
             collected(MapMetrics({"z.png": {"Mass": BOXES}}), ("a.png", 0, HEAT)).summarize()
-        with self.assertRaisesRegex(ValueError, "an annotation must be of one image, that of 'a.png' is of two or more"):
+        with self.assertRaisesRegex(ValueError, "an annotation must be of one image, that of 'a.png'"):
             collected(MapMetrics({"a.png": {"Mass": BOXES}}), *[("a.png", 1, HEAT)] * 2).summarize()
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from bundle.lists import read_boxes
+
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
     import controls
@@ -117,6 +119,12 @@ class TestStudy(unittest.TestCase):
         self.assertTrue(first.endswith("--max_epochs 2 --output_dir OUT/a"), first)
         self.assertTrue(second.endswith("--max_epochs 3 --start_from OUT/a/model.pt --output_dir OUT/b"), second)
 
+    def test_a_kept_model_serves_what_differs_in_evaluation_alone(self):
+        variants = {"a": None, "b": {"evaluate": {"false_alarm_rate": 0.2}}, "c": {"train": {"method": "padim"}}}
+        study = {**yaml.safe_load(self.study.read_text()), "keep_models": True, "variants": variants, "seeds": [0]}
+        self.study.write_text(yaml.safe_dump({**study, "tables": {}}))
+        self.assertEqual(self.run_it("--rows", str(self.root / "rows.csv"))[0], 5)  # two trainings, three tests
+
     def test_an_unknown_variant_is_one_line(self):
         with self.assertRaisesRegex(SystemExit, "error: .* has no variant .'spade'.; it has"):
             self.run_it("--variants", "spade")
@@ -134,6 +142,9 @@ class TestStudy(unittest.TestCase):
         rows = [{"set": "a", "variant": "x", "seed": "0", "auroc": "0.5", "mean_iou": "0.25"}]
         self.assertEqual(tables.table_of(study, rows, "two").splitlines()[2], "| x | 0.500 | 0.250 |")
         self.assertEqual(tables.table_of(study, [], "two").splitlines()[2], "| x | not run | not run |")
+        study["tables"] = {"turned": {"metrics": ["auroc", "mean_iou"], "lines": "sets"}}
+        expected = ["|  | auroc | mean iou |", "|---|---|---|", "| a | 0.500 | 0.250 |"]
+        self.assertEqual(tables.table_of(study, rows, "turned").splitlines(), expected)
 
 
 class TestSets(unittest.TestCase):
@@ -145,11 +156,25 @@ class TestSets(unittest.TestCase):
             films = ["a,1,0,PA,1", "b,2,0,PA,0", "c,3,1,PA,1", "d,4,1,PA,0", "e,5,2,AP,1", "f,6,3,PA,1"]
             text = "\n".join(["image,patient,fold,view,no_finding", *films])
             (data / "nih_part/manifest.csv").write_text(text)
-            flags = study_sets.dataset_flags("adfa", "nih_pa", data, data / "work", 0).both
-            rows = tables.read_rows(flags["dataset_dir"])
+            (data / "nih_part/boxes.csv").write_text("image,label,x,y,width,height\nb,Infiltrate,10,20,30,40\n")
+            for path in ("train/NORMAL/IM-1.jpg", "test/NORMAL/IM-2.jpg", "test/PNEUMONIA/person3_virus_4.jpg"):
+                (data / "zhanglab_xray" / path).parent.mkdir(parents=True)
+                (data / "zhanglab_xray" / path).touch()
+            chosen = study_sets.dataset_flags("adfa", "nih_pa", data, data / "work", 0)
+            rows = tables.read_rows(chosen.both["dataset_dir"])
+            boxes = read_boxes(chosen.evaluate["boxes_path"])
+            there = study_sets.dataset_flags("adfa", "nih_pa_on_zhanglab", data, data / "work", 0)
+            back = study_sets.dataset_flags("adfa", "zhanglab_on_nih_pa", data, data / "work", 0)
+            tested = [tables.read_rows(each.evaluate["dataset_dir"]) for each in (there, back)]
         # fold 0 is tested; d is not normal, e is another view, fold 3 is kept for later evaluation
         found = [(Path(r["image"]).name, r["split"], r["label"]) for r in rows]
         self.assertEqual(found, [("a", "test", "0"), ("b", "test", "1"), ("c", "training", "0")])
+        self.assertEqual(boxes["b"]["Infiltration"].tolist(), [[10, 20, 40, 60]])
+        # elsewhere: trained with the same table, tested on normal films alone, never on ZhangLab's test
+        self.assertEqual(there.both, chosen.both)
+        found = [[(Path(r["image"]).name, r["split"]) for r in rows] for rows in tested]
+        self.assertEqual(found[0], [("c", "training"), ("IM-1.jpg", "test")])
+        self.assertEqual(found[1], [("IM-1.jpg", "training"), ("a", "test")])
 
     def test_films_of_a_fold_are_tested_and_all_of_the_others_train_a_classifier(self):
         with tempfile.TemporaryDirectory() as name:
