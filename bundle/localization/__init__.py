@@ -7,8 +7,7 @@ from bundle.lazy import public
 __all__, __getattr__, __dir__ = public(
     __name__,
     anomaly_prior=["AnomalyPrior"],
-    box_attention=["BoxAttentionLoss"],
-    box_supervision=["BoxSupervision"],
+    box_supervision=["BoxAttentionLoss", "BoxSupervision"],
     erasure=["erased_logits"],
     evaluation=["LocalizationMetrics"],
     inferer=["AttentionMiningInferer"],

@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How well boxes and heatmaps find what was annotated; one class of findings at a time."""
+"""How well boxes find what was annotated; one class of findings at a time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.data.box_utils import box_area, box_iou
-from monai.metrics.froc import compute_froc_curve_data
-from scipy import ndimage
 
 from bundle.rules import number_in
 
 __all__ = [
     "LocalizationAccuracy",
     "annotation_key",
-    "compute_froc",
     "compute_localization_accuracy",
-    "compute_max_box_accuracy",
     "compute_mean_iou",
     "overlaps",
     "summarize_localization",
 ]
-
-_LEVELS = tuple(np.linspace(0.05, 0.95, 19).tolist())
 
 logger = logging.getLogger(__name__)
 Boxes = Sequence[torch.Tensor]  # one (K, 4) an image: left, upper, right, lower edge in pixels
@@ -150,84 +144,6 @@ def compute_mean_iou(boxes: Boxes, truths: Boxes) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def compute_froc(
-    boxes: Boxes,
-    scores: Boxes,
-    truths: Boxes,
-    threshold: float = 0.3,
-    false_positives: Sequence[float] = (0.125, 0.25, 0.5, 1, 2, 4, 8),
-    kind: str = "iou",
-) -> np.ndarray:
-    """
-    Return the sensitivity at each rate of false positives per image (free-response operating characteristic).
-
-    Args:
-        boxes: found boxes of each image.
-        scores: the score of each box, positive, shape ``(K,)`` an image.
-        truths: annotated boxes of each image.
-        threshold: overlap above which a box finds an annotation.
-        false_positives: rates per image, ascending; between two points of the curve the value is linear.
-        kind: see :py:func:`overlaps`.
-
-    Returns:
-        sensitivities 0..1, one for each rate; ``nan`` when nothing is annotated.
-
-    Raises:
-        ValueError: When there is not one list of annotations for each image, no image, or a box is none.
-    """
-    _check(boxes, truths)
-    _check_boxes("found", boxes)
-    number_in("threshold", threshold, 0, 1)
-    if not all(score.isfinite().all() and (score > 0).all() for score in scores):
-        raise ValueError("the scores of boxes must be finite and positive, some are not.")
-    found_at: list[float] = []
-    false_at: list[float] = []
-    for found, score, truth in zip(boxes, scores, truths, strict=True):
-        matches = overlaps(found, truth, kind) > threshold  # (K, M)
-        false_at += score[~matches.any(dim=1)].tolist()
-        found_at += [score[matches[:, m]].max().item() if matches[:, m].any() else 0.0 for m in range(len(truth))]
-    if not found_at:
-        return np.full(len(false_positives), np.nan)
-    # MONAI leaves the lowest score out of its thresholds: a zero that counts for nothing keeps the last point
-    curve = compute_froc_curve_data(np.array(false_at), np.array([*found_at, 0.0]), len(found_at), len(boxes))
-    return np.interp(false_positives, curve[0][::-1], curve[1][::-1])
-
-
-def compute_max_box_accuracy(
-    heatmaps: Sequence[np.ndarray],
-    truths: Boxes,
-    thresholds: Sequence[float] = (0.3, 0.5, 0.7),
-    levels: Sequence[float] = _LEVELS,
-) -> dict[float, float]:
-    """
-    Return MaxBoxAcc: the share of images whose box fits, at the heatmap level that is best for all images together.
-
-    Choe et al. (CVPR 2020, https://arxiv.org/abs/2001.07437): the box around the largest component above a level. Their
-    MaxBoxAccV2 means over the thresholds too, but lets the boxes of all components count.
-
-    Args:
-        heatmaps: values 0..1 on the pixel grid of the annotations, each ``(rows, columns)``.
-        truths: annotated boxes; images without any are left out.
-        thresholds: intersection over union that a box has to reach.
-        levels: heights at which maps are binarized.
-
-    Returns:
-        for each threshold 0..1, ``nan`` when nothing is annotated.
-
-    Raises:
-        ValueError: When there is not one list of annotations for each heatmap, no image, or a map is not finite.
-    """
-    _check(heatmaps, truths)
-    for number, heat in enumerate(heatmaps):
-        if not np.isfinite(heat).all():
-            raise ValueError(f"heatmaps must be finite, that of image {number} is not.")
-    annotated = [(heat, truth) for heat, truth in zip(heatmaps, truths, strict=True) if len(truth)]
-    if not annotated:
-        return {threshold: float("nan") for threshold in thresholds}
-    fit = np.array([[_largest_component_iou(heat >= level, truth) for level in levels] for heat, truth in annotated])
-    return {threshold: float((fit >= threshold).mean(axis=0).max()) for threshold in thresholds}
-
-
 def summarize_localization(
     found: Mapping[str, Mapping[str, torch.Tensor]],
     boxes: Mapping[str, Mapping[str, torch.Tensor]],
@@ -289,15 +205,6 @@ def annotation_key(boxes: Mapping[str, Any], path: str) -> str:
         ('a.png', '/films/a.png')
     """
     return path if path in boxes else PurePath(path).name
-
-
-def _largest_component_iou(mask: np.ndarray, truth: torch.Tensor) -> float:
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count == 0:
-        return 0.0
-    rows, columns = ndimage.find_objects(labels)[np.bincount(labels.flat)[1:].argmax()]
-    box = truth.new_tensor([[columns.start, rows.start, columns.stop, rows.stop]])
-    return overlaps(box, truth).max().item()
 
 
 def _check(found: Sequence | torch.Tensor, truths: Boxes) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 import tempfile
 import unittest
 from pathlib import Path
@@ -14,8 +15,7 @@ from monai.transforms import Compose, Flipd, LoadImaged
 from PIL import Image
 from torch import nn
 
-from bundle.localization.box_attention import BoxAttentionLoss
-from bundle.localization.box_supervision import BoxSupervision
+from bundle.localization.box_supervision import BoxAttentionLoss, BoxSupervision
 from bundle.localization.boxes import box_coverage
 from bundle.preprocessing.geometry import ResizeAndPadd
 from bundle.reading.reader import RadiologyReader
@@ -91,6 +91,33 @@ class TestBoxCoverage(unittest.TestCase):
     def test_overlap_and_outside(self):
         boxes = torch.tensor([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 2.0, 1.0], [9.0, 9.0, 12.0, 12.0]])
         self.assertEqual(box_coverage(boxes, (2, 2), (1, 1)).tolist(), [[0.5]])
+
+
+class TestBoxAttentionLoss(unittest.TestCase):
+    def test_hand_computed_value(self):
+        maps = torch.zeros(1, 2, 4)  # softmax is 1/8 everywhere, the box covers two cells: log(8 / 2)
+        target = torch.zeros(1, 2, 4)
+        target[0, 0, :2] = 1.0
+        self.assertAlmostEqual(BoxAttentionLoss()(maps, target).item(), math.log(4), places=6)
+
+    def test_partly_covered_cells(self):
+        target = torch.tensor([[[1.0, 0.5]]])
+        maps = torch.tensor([[[2.0, 2.0 - math.log(2)]]])  # softmax 2/3 and 1/3, as the covered parts
+        self.assertAlmostEqual(BoxAttentionLoss()(maps, target).item(), 0.0, places=6)
+
+    def test_a_constant_changes_nothing(self):
+        maps, target = torch.randn(3, 5, 5), torch.rand(3, 5, 5)
+        loss = BoxAttentionLoss()
+        torch.testing.assert_close(loss(maps - 40, target), loss(maps, target), rtol=1e-4, atol=1e-5)
+
+    def test_gradient(self):
+        maps = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+        self.assertTrue(torch.autograd.gradcheck(BoxAttentionLoss(), (maps, torch.rand(2, 3, 3, dtype=torch.float64))))
+
+    def test_no_map_and_another_shape(self):
+        self.assertEqual(BoxAttentionLoss()(torch.zeros(0, 3, 3), torch.zeros(0, 3, 3)).item(), 0)
+        with self.assertRaisesRegex(ValueError, r"target must be of shape \(1, 2, 2\), got \(1, 2, 3\)"):
+            BoxAttentionLoss()(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
 
 
 if __name__ == "__main__":

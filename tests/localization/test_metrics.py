@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import unittest
 
-import numpy as np
 import torch
 
 from bundle.localization.metrics import (
-    compute_froc,
     compute_localization_accuracy,
-    compute_max_box_accuracy,
     compute_mean_iou,
     overlaps,
     summarize_localization,
@@ -94,10 +91,6 @@ class TestLocalizationAccuracy(unittest.TestCase):
                     compute(BOXES[:1], [unfit])
             with self.assertRaisesRegex(ValueError, "one of those found for 'a.png', class 'Mass' is not"):
                 summarize_localization({"a.png": {"Mass": unfit}}, {"a.png": {"Mass": TRUTHS[0]}})
-        with self.assertRaisesRegex(ValueError, "scores of boxes must be finite and positive"):
-            compute_froc(BOXES[:1], [torch.tensor([math.nan, 1.0])], TRUTHS[:1])
-        with self.assertRaisesRegex(ValueError, "heatmaps must be finite, that of image 0 is not"):
-            compute_max_box_accuracy([np.full((4, 4), np.nan)], TRUTHS[:1])
 
     def test_lengths_differ(self):
         with self.assertRaisesRegex(ValueError, "one list of annotations is needed for each image, got 1 for 3"):
@@ -123,27 +116,6 @@ class TestOtherMetrics(unittest.TestCase):
         self.assertAlmostEqual(compute_mean_iou(BOXES, TRUTHS), (0 + 1) / 2)
         self.assertAlmostEqual(compute_mean_iou([BOXES[0][1:], NONE], TRUTHS[:2]), 0.5 / 2)
         self.assertTrue(math.isnan(compute_mean_iou([NONE], [NONE])))
-
-    def test_froc(self):
-        scores = [torch.tensor([0.9, 0.5]), torch.tensor([0.8, 0.7, 0.2]), torch.tensor([0.6])]
-        # false at 0.9, 0.6, 0.2; found at 0.8 and 0.5 of three annotations, in three images
-        out = compute_froc(BOXES, scores, TRUTHS, threshold=0.3, false_positives=(0, 1 / 3, 2 / 3, 1, 8))
-        np.testing.assert_allclose(out, [0, 1 / 3, 2 / 3, 2 / 3, 2 / 3], atol=1e-6)
-        self.assertTrue(np.isnan(compute_froc([NONE], [torch.zeros(0)], [NONE])).all())
-
-    def test_froc_keeps_the_point_of_the_lowest_score(self):
-        out = compute_froc([TRUTHS[0]], [torch.tensor([0.5])], TRUTHS[:1], false_positives=(1,))
-        self.assertEqual(out.tolist(), [1.0])
-
-    def test_max_box_accuracy_takes_one_level_for_all(self):
-        truth = torch.tensor([[2.0, 2, 6, 6]])
-        narrow, wide = np.zeros((10, 10)), np.zeros((10, 10))
-        narrow[2:6, 2:6] = 0.3  # fits at levels up to 0.3 only
-        wide[1:9, 1:9], wide[2:6, 2:6] = 0.6, 0.9  # fits at levels above 0.6 only
-        self.assertEqual(compute_max_box_accuracy([narrow], [truth], (0.5,))[0.5], 1.0)
-        self.assertEqual(compute_max_box_accuracy([narrow, wide], [truth, truth], (0.5,))[0.5], 0.5)
-        self.assertEqual(compute_max_box_accuracy([np.zeros((4, 4))], [truth], (0.3,))[0.3], 0.0)
-        self.assertTrue(math.isnan(compute_max_box_accuracy([narrow], [NONE], (0.3,))[0.3]))
 
 
 if __name__ == "__main__":
