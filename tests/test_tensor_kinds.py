@@ -58,16 +58,14 @@ from bundle.classification import (
 )
 from bundle.lists.boxes import clipped_boxes
 from bundle.localization import (
+    MSA,
     AnomalyPrior,
     AttentionMiningInferer,
     BoxAttentionLoss,
-    EfficientNetLiteMSA,
     KnowledgePreservationLoss,
-    ResNetMSA,
     boxes,
     erasure,
     heatmaps,
-    make_msa,
 )
 from bundle.localization.components import component_of_maximum
 from bundle.localization.msa import MultiScaleAggregation
@@ -82,17 +80,17 @@ from bundle.networks.attention import (
 from bundle.networks.attention.channel_gates import CBAM, SCSE, EfficientChannelAttention
 from bundle.networks.attention.global_attention import AttentionAugmentation, NonLocal
 from bundle.networks.attention.spectral import low_rank_approximation
-from bundle.networks.backbone import WideBottleneck, make_resnet
 from bundle.networks.efficientnet_lite import InvertedResidual
 from bundle.networks.plain import network_input, plain_tensor
+from bundle.networks.trunks import WideBottleneck, make_resnet
 
 SIZE = (32, 48)
 # names that are no function of a tensor, or one of numbers and words
 NO_TENSOR = set(
-    "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache LOSS_NAMES LoadReport "
-    "PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT adaptive_kernel_size efficientnet_lite0_weights "
+    "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache KeptMaps LOSS_NAMES LoadReport "
+    "PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT TrunkStages adaptive_kernel_size efficientnet_lite0_weights "
     "class_names falling_fractions full_precision is_number load_pretrained number_in read_state_dict shown "
-    "OnePart true_or_false weights_source whole_number".split()
+    "OnePart true_or_false trunk_stages weights_source whole_number".split()
 )
 
 FLOAT64_ALONE = {"soft_topk_distance_reference", "soft_topk_reference"}  # tests compare others with them
@@ -148,7 +146,7 @@ def fitted(network: Any) -> nn.Module:
 
 
 def preservation_loss() -> Callable[..., Any]:
-    network = make_msa(2, weights=None, fixed_statistics=True)
+    network = MSA(2, weights=None, fixed_statistics=True)
     loss = KnowledgePreservationLoss(network, mined_fraction=0.5)
     with torch.no_grad():
         network.classifier.weight.add_(0.1)
@@ -294,9 +292,9 @@ def networks() -> Iterator[Case]:
         (("SNAResNet",), lambda: SNAResNet(2)),
         (("SNAResNet",), lambda: SNAResNet(2, attention="cbam", placement="both")),
         (("SNADenseNet",), lambda: SNADenseNet(2)),
-        (("make_msa", "EfficientNetLiteMSA"), lambda: EfficientNetLiteMSA(2, weights=None, atrous=True)),
-        (("make_msa", "ResNetMSA"), lambda: ResNetMSA(2, "resnet18", weights=None, upsample="deconv")),
-        (("make_msa",), lambda: make_msa(2, weights=None, aggregate=False)),
+        (("MSA",), lambda: MSA(2, weights=None, atrous=True)),
+        (("MSA",), lambda: MSA(2, "resnet18", weights=None, upsample="deconv")),
+        (("MSA",), lambda: MSA(2, weights=None, aggregate=False)),
         (("mean_embedding",), lambda: from_batches(mean_embedding)),
         (
             ("Normals",),

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import logging
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,13 +12,10 @@ from torch import nn
 
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.attention.make import make_attention
-from bundle.networks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.plain import network_input
-from bundle.networks.pretrained import load_pretrained, weights_source
+from bundle.networks.trunks import trunk_stages
 
 __all__ = ["AttentionLite0"]
-
-logger = logging.getLogger(__name__)
 
 
 @keeps_arguments
@@ -57,16 +54,13 @@ class AttentionLite0(nn.Module):
         super().__init__()
         if not 1 <= frozen_stages <= 6:
             raise ValueError(f"frozen_stages must be in [1, 6], got {frozen_stages}.")
-        trunk = EfficientNetLite0(num_classes=num_classes)
-        if (source := weights_source(weights, "efficientnet_lite0")) is not None:
-            report = load_pretrained(trunk, source, rename=r"(?<![^.])_")  # the file's names start with underscores
-            logger.info("EfficientNet-Lite0: %s", report)
-        end = trunk.stage_ends[frozen_stages - 1] + 1
-        channels, stride = trunk.stage_channels[frozen_stages - 1], trunk.stage_strides[frozen_stages - 1]
+        cut = trunk_stages("efficientnet_lite0", weights, num_classes=num_classes)
+        channels, stride = cut.channels[frozen_stages - 1], cut.strides[frozen_stages - 1]
         size = (-(-image_size[0] // stride), -(-image_size[1] // stride))
-        self.frozen = nn.Sequential(trunk.conv_stem, trunk.bn0, trunk.act, *trunk.blocks[:end]).requires_grad_(False)
+        self.frozen = nn.Sequential(*chain(*cut.modules[:frozen_stages])).requires_grad_(False)
         self.attention = make_attention(attention, channels, size, **(attention_options or {}))
-        self.tuned = nn.Sequential(*trunk.blocks[end:], trunk.conv_head, trunk.bn1, trunk.act)
+        trunk: Any = cut.trunk
+        self.tuned = nn.Sequential(*chain(*cut.modules[frozen_stages:]), trunk.conv_head, trunk.bn1, trunk.act)
         self.dropout, self.fc = trunk.dropout, trunk.fc
         for module in self.tuned.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -13,9 +13,9 @@ from torch import nn
 
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.attention.make import AttentionPlacement, make_attention
-from bundle.networks.backbone import TORCHVISION_LAYOUT
 from bundle.networks.plain import network_input
 from bundle.networks.pretrained import load_pretrained, weights_source
+from bundle.networks.trunks import TORCHVISION_LAYOUT
 
 __all__ = ["SNAResNet"]
 

@@ -14,11 +14,8 @@ __all__, __getattr__, __dir__ = public(
     metrics=["summarize_localization"],
     mined_batches=["MinedFirstBatchSampler"],
     mining=["AttentionMiningHandler"],
-    msa=["EfficientNetLiteMSA", "ResNetMSA", "make_msa"],
+    msa=["MSA"],
     preservation=["KnowledgePreservationLoss"],
     scoring=["AttentionResultd", "MapLogitsd", "StepMapsd"],
 )
-NETWORKS = (
-    "EfficientNetLiteMSA",
-    "ResNetMSA",
-)  # that a model folder may name
+NETWORKS = ("MSA",)  # that a model folder may name

@@ -1,10 +1,9 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Networks that return class activation maps from the last one or two stages of an ImageNet network."""
+"""The network that returns class activation maps from the last one or two stages of an ImageNet network."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
@@ -12,15 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from bundle.networks.arguments import keeps_arguments
-from bundle.networks.backbone import make_resnet
-from bundle.networks.efficientnet_lite import EfficientNetLite0
 from bundle.networks.plain import network_input
-from bundle.networks.pretrained import load_pretrained, weights_source
+from bundle.networks.trunks import trunk_stages
 
-__all__ = ["EfficientNetLiteMSA", "MultiScaleAggregation", "ResNetMSA", "make_msa"]
+__all__ = ["MSA", "MultiScaleAggregation"]
 
-logger = logging.getLogger(__name__)
-
+_BACKBONES = ("efficientnet_lite0", "resnet18", "resnet50")
 _STAGES = ("shallow", "penultimate", "last", "aggregation", "classifier")
 
 
@@ -73,49 +69,75 @@ class _LastStage(nn.Module):
         return last
 
 
-class _MapNetwork(nn.Module):
+@keeps_arguments
+class MSA(nn.Module):
     """
-    Three stages of a trunk, an aggregation, and a 1x1 convolution to class activation maps.
+    Class activation maps by multi-scale aggregation (Cai et al., MICCAI 2018, https://arxiv.org/abs/1807.00958).
+
+    Three stages of a trunk, the aggregation of Sec. 2.3, and a 1x1 convolution to the maps. EfficientNet-Lite0, whose
+    ImageNet weights come with a package, aggregates its last two taps (112 and 320 channels) as a ResNet its stages.
+
+    Departure: the mean of a branch's map is its logit, without a bias, as Eq. 2 has none; the 1x1 convolutions of the
+    aggregation have one.
 
     Args:
-        stages: three modules, to strides 8, 16 and 32.
-        channels: channels of the last two.
-        num_classes: number of classes ``C``.
-        aggregate: ``False`` leaves the aggregation out.
-        upsample: see :py:class:`MultiScaleAggregation`.
-        frozen: names of stages that take no gradient and stay in evaluation mode.
-        fixed_statistics: batch statistics stay as they are in training too.
+        num_classes: number of classes ``C``, one independent branch each.
+        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50`` (the paper's).
+        in_channels: channels of the image.
+        weights: path or URL of a state dict, loaded by name; ``"default"`` for ImageNet weights (packaged for
+            EfficientNet-Lite0, else a download); ``"random"`` or ``None`` for a random start.
+        aggregate: ``False`` takes the maps from the last stage alone, the paper's baseline.
+        upsample: ``bilinear`` or ``deconv``.
+        atrous: last stage with stride 1 and dilation 2, the paper's future work; its maps need no enlarging then.
+        frozen: stages among ``shallow`` (to stride 8), ``penultimate``, ``last``, ``aggregation``, ``classifier`` that
+            are held fixed, batch statistics included.
+        fixed_statistics: batch statistics stay as they are in training too: for small batches, and for mining, where
+            the frozen copy keeps its own, and a network that does not is far from it before it has learnt anything.
 
     Raises:
-        ValueError: When a frozen stage has an unknown name.
+        ValueError: When an argument is unknown or the weights do not fit.
+
+    Example:
+        >>> MSA(2, "resnet18", weights="random")(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 2, 4, 4])
     """
 
     feature_layer = "penultimate"
 
     def __init__(
         self,
-        stages: Sequence[nn.Module],
-        channels: tuple[int, int],
         num_classes: int,
-        aggregate: bool,
-        upsample: str,
-        frozen: Sequence[str],
-        fixed_statistics: bool,
+        backbone: str = "efficientnet_lite0",
+        in_channels: int = 3,
+        weights: str | None = "default",
+        aggregate: bool = True,
+        upsample: str = "bilinear",
+        atrous: bool = False,
+        frozen: Sequence[str] = (),
+        fixed_statistics: bool = False,
     ) -> None:
         super().__init__()
+        if backbone not in _BACKBONES:
+            raise ValueError(f"backbone must be one of {list(_BACKBONES)}, got '{backbone}'.")
         unknown = sorted(set(frozen) - set(_STAGES))
         if unknown:
             raise ValueError(f"frozen must name stages among {list(_STAGES)}, got {unknown}.")
-        self.shallow, self.penultimate, self.last = stages
-        self.aggregation = MultiScaleAggregation(*channels, upsample) if aggregate else _LastStage()
+        trunk = trunk_stages(backbone, weights, in_channels)
+        self.shallow, self.penultimate, self.last = (
+            part[0] if len(part) == 1 else nn.Sequential(*part) for part in trunk.parts(8, 16, 32)
+        )
+        if atrous:
+            _make_atrous(self.last)
+        before_last, last = trunk.channels_at(16, 32)
+        self.aggregation = MultiScaleAggregation(before_last, last, upsample) if aggregate else _LastStage()
         # no bias: an erased position has to count as 0, Eq. 2
-        features = MultiScaleAggregation.channels if aggregate else channels[1]
+        features = MultiScaleAggregation.channels if aggregate else last
         self.classifier = nn.Conv2d(features, num_classes, 1, bias=False)
         self.frozen, self.fixed_statistics = tuple(frozen), fixed_statistics
         for name in self.frozen:
             self.get_submodule(name).eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> _MapNetwork:
+    def train(self, mode: bool = True) -> MSA:
         """Switch between training and evaluation, but for the frozen stages and fixed batch statistics."""
         super().train(mode)
         for name in self.frozen:
@@ -137,144 +159,6 @@ class _MapNetwork(nn.Module):
         """
         penultimate = self.penultimate(self.shallow(network_input(x, self.classifier.weight)))
         return self.classifier(self.aggregation(penultimate, self.last(penultimate)))
-
-
-@keeps_arguments
-class ResNetMSA(_MapNetwork):
-    """
-    ResNet with multi-scale aggregation (Cai et al., MICCAI 2018, https://arxiv.org/abs/1807.00958, Sec. 2.3).
-
-    Departure: the mean of a branch's map is its logit, without a bias, as Eq. 2 has none; the 1x1 convolutions of the
-    aggregation have one.
-
-    Args:
-        num_classes: number of classes ``C``, one independent branch each.
-        backbone: ``resnet50`` (the paper's) or ``resnet18``.
-        in_channels: channels of the image.
-        weights: path or URL of a torchvision-format state dict, loaded by name; ``"default"`` for torchvision's own
-            ImageNet weights (a download); ``"random"`` or ``None`` for a random start.
-        aggregate: ``False`` takes the maps from the last stage alone, the paper's baseline.
-        upsample: ``bilinear`` or ``deconv``.
-        atrous: last stage with stride 1 and dilation 2, the paper's future work; its maps need no enlarging then.
-        frozen: stages among ``shallow`` (to stride 8), ``penultimate``, ``last``, ``aggregation``, ``classifier`` that
-            are held fixed, batch statistics included.
-        fixed_statistics: batch statistics stay as they are in training too: for small batches, and for mining, where
-            the frozen copy keeps its own, and a network that does not is far from it before it has learnt anything.
-
-    Raises:
-        ValueError: When an argument is unknown or the weights do not fit.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        backbone: str = "resnet50",
-        in_channels: int = 3,
-        weights: str | None = "default",
-        aggregate: bool = True,
-        upsample: str = "bilinear",
-        atrous: bool = False,
-        frozen: Sequence[str] = (),
-        fixed_statistics: bool = False,
-    ) -> None:
-        if backbone not in ("resnet18", "resnet50"):
-            raise ValueError(f"backbone must be 'resnet18' or 'resnet50', got '{backbone}'.")
-        trunk = make_resnet(backbone, in_channels)
-        if (source := weights_source(weights, backbone)) is not None:
-            logger.info("%s: %s", backbone, load_pretrained(trunk, source))
-        if atrous:
-            _make_atrous(trunk.layer4)
-        wide = 4 if backbone == "resnet50" else 1
-        stages = [
-            nn.Sequential(trunk.conv1, trunk.bn1, trunk.act, trunk.maxpool, trunk.layer1, trunk.layer2),
-            trunk.layer3,
-            trunk.layer4,
-        ]
-        super().__init__(stages, (256 * wide, 512 * wide), num_classes, aggregate, upsample, frozen, fixed_statistics)
-
-
-@keeps_arguments
-class EfficientNetLiteMSA(_MapNetwork):
-    """
-    The same aggregation over the last two taps (112 and 320 channels) of EfficientNet-Lite0.
-
-    Its ImageNet weights come with a package, so it starts from real features without a network.
-
-    Args:
-        num_classes: number of classes ``C``, one independent branch each.
-        in_channels: channels of the image.
-        weights: ``"default"`` for the packaged weights; a path or URL; ``"random"`` or ``None`` for a random start.
-        aggregate: ``False`` takes the maps from the last stage alone.
-        upsample: ``bilinear`` or ``deconv``.
-        atrous: see :py:class:`ResNetMSA`.
-        frozen: stages that are held fixed, see :py:class:`ResNetMSA`.
-        fixed_statistics: see :py:class:`ResNetMSA`.
-
-    Raises:
-        ValueError: When an argument is unknown or the weights do not fit.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int = 3,
-        weights: str | None = "default",
-        aggregate: bool = True,
-        upsample: str = "bilinear",
-        atrous: bool = False,
-        frozen: Sequence[str] = (),
-        fixed_statistics: bool = False,
-    ) -> None:
-        trunk = EfficientNetLite0(in_channels)
-        if (source := weights_source(weights, "efficientnet_lite0")) is not None:
-            logger.info("efficientnet_lite0: %s", load_pretrained(trunk, source, rename=r"(?<![^.])_"))
-        ends = [trunk.stage_ends[i] + 1 for i in (2, 4)]
-        blocks = list(trunk.blocks)
-        stages = [
-            nn.Sequential(trunk.conv_stem, trunk.bn0, trunk.act, *blocks[: ends[0]]),
-            nn.Sequential(*blocks[ends[0] : ends[1]]),
-            nn.Sequential(*blocks[ends[1] :]),
-        ]
-        if atrous:
-            _make_atrous(stages[2])
-        channels = (trunk.stage_channels[4], trunk.stage_channels[6])
-        super().__init__(stages, channels, num_classes, aggregate, upsample, frozen, fixed_statistics)
-
-
-def make_msa(
-    num_classes: int,
-    backbone: str = "efficientnet_lite0",
-    in_channels: int = 3,
-    weights: str | None = "default",
-    aggregate: bool = True,
-    upsample: str = "bilinear",
-    atrous: bool = False,
-    frozen: Sequence[str] = (),
-    fixed_statistics: bool = False,
-) -> EfficientNetLiteMSA | ResNetMSA:
-    """
-    Return the network for a backbone's name, so that a configuration can choose it.
-
-    Args:
-        num_classes: number of classes ``C``.
-        backbone: ``efficientnet_lite0``, ``resnet18`` or ``resnet50`` (the paper's).
-        in_channels: see :py:class:`ResNetMSA`, as the others.
-        weights: see there.
-        aggregate: see there.
-        upsample: see there.
-        atrous: see there.
-        frozen: see there.
-        fixed_statistics: see there.
-
-    Raises:
-        ValueError: When an argument is unknown or the weights do not fit.
-    """
-    options = (in_channels, weights, aggregate, upsample, atrous, frozen, fixed_statistics)
-    if backbone == "efficientnet_lite0":
-        return EfficientNetLiteMSA(num_classes, *options)
-    if backbone not in ("resnet18", "resnet50"):
-        raise ValueError(f"backbone must be 'efficientnet_lite0', 'resnet18' or 'resnet50', got '{backbone}'.")
-    return ResNetMSA(num_classes, backbone, *options)
 
 
 def _make_atrous(stage: nn.Module) -> None:

@@ -47,7 +47,7 @@ from bundle.classification.attention_lite import AttentionLite0
 from bundle.command.memory import keep_freed_memory
 from bundle.localization.erasure import erased_logits
 from bundle.localization.inferer import AttentionMiningInferer
-from bundle.localization.msa import EfficientNetLiteMSA
+from bundle.localization.msa import MSA
 from bundle.model import save_start
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -251,7 +251,7 @@ def scale(args: argparse.Namespace) -> None:
 
 def other_families() -> dict[str, tuple[Callable[[], object], bool]]:
     """Return an inference and a training step of the other families, random weights, by name; True for inference."""
-    sna, msa = AttentionLite0(2, weights=None), EfficientNetLiteMSA(14, weights=None)
+    sna, msa = AttentionLite0(2, weights=None), MSA(14, weights=None)
     small, large, labels = torch.rand(10, 3, 224, 224), torch.rand(2, 3, 512, 512), torch.ones(10, 2)
     mined = (torch.rand(2, 14, 32, 32) > 0.1).float()
 

@@ -21,16 +21,14 @@ import torch.nn.functional as F
 
 from bundle.localization.erasure import class_activation_maps, erased_logits
 from bundle.localization.inferer import AttentionMiningInferer
-from bundle.localization.msa import EfficientNetLiteMSA, ResNetMSA
+from bundle.localization.msa import MSA
 
 NETWORKS = ("resnet50", "resnet18", "efficientnet_lite0")
 
 
 def make(name: str, num_classes: int) -> torch.nn.Module:
     """Return a network with random weights; the cost does not depend on them."""
-    if name == "efficientnet_lite0":
-        return EfficientNetLiteMSA(num_classes, weights=None)
-    return ResNetMSA(num_classes, name, weights=None)
+    return MSA(num_classes, name, weights=None)
 
 
 @torch.no_grad()

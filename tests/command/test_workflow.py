@@ -267,7 +267,7 @@ class TestWeightsThatAreNone(_Folder):
             ("saved", f"{rule} 'saved.pt' is not: it holds other objects than tensors"),
             ("truncated", f"{rule} 'truncated.pt' is not: it is truncated or damaged; copy it again."),
             ("empty", f"{rule} 'empty.pt' is not: it is no file of torch.save."),
-            ("other", "weights 'other.pt' do not fit EfficientNetLiteMSA: "),
+            ("other", "weights 'other.pt' do not fit MSA: "),
         ):
             with self.subTest(name=name):
                 start = ["--start_from", f"{name}.pt", "--classes", "normal,mass", "--output_dir", "out"]

@@ -14,7 +14,6 @@ import yaml
 
 from bundle.anomaly import ADFA
 from bundle.anomaly.adfa import PAPER_SETTING
-from bundle.localization import make_msa
 from tests.configs.test_layers import CONFIGS, merged, runnable
 
 LAYERS = {  # run layers that hold components, and what they are added to
@@ -147,13 +146,6 @@ class TestThePapersSetting(unittest.TestCase):
         for name, value in {**defaults, **PAPER_SETTING}.items():
             if name in given:
                 self.assertTrue(same(value, given[name]), name)
-
-    def test_make_msa_has_the_defaults_of_its_networks(self):
-        own = inspect.signature(make_msa).parameters
-        for network in ("EfficientNetLiteMSA", "ResNetMSA"):
-            other = inspect.signature(pydoc.locate(f"bundle.localization.{network}")).parameters  # type: ignore[arg-type]
-            for name in set(own) & set(other) - {"backbone"}:
-                self.assertEqual(own[name].default, other[name].default, f"{network} {name}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 from bundle.anomaly import ADFA
 from bundle.classification import AttentionLite0
 from bundle.files import file_sha256
-from bundle.localization import make_msa
+from bundle.localization import MSA
 from bundle.networks.exported import export_network
 from tests.workflows import run_workflow, write_start
 
@@ -29,7 +29,7 @@ FAMILIES = {  # a small network, and the settings that make it
         {"backbone": "resnet18"},
     ),
     "sna": (lambda: AttentionLite0(2, SIZE, weights=None), {}),
-    "msa": (lambda: make_msa(2, "resnet18", weights=None), {"backbone": "resnet18", "classes": ["a", "b"]}),
+    "msa": (lambda: MSA(2, "resnet18", weights=None), {"backbone": "resnet18", "classes": ["a", "b"]}),
 }
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from bundle.localization.msa import EfficientNetLiteMSA, MultiScaleAggregation, ResNetMSA
-from bundle.networks.backbone import make_resnet
+from bundle.localization.msa import MSA, MultiScaleAggregation
+from bundle.networks.trunks import make_resnet
 
-NETS = [partial(ResNetMSA, 3, "resnet18", weights=None), partial(EfficientNetLiteMSA, 3, weights=None)]
+NETS = [partial(MSA, 3, "resnet18", weights=None), partial(MSA, 3, weights=None)]
 
 
 class TestMapNetworks(unittest.TestCase):
@@ -52,7 +52,7 @@ class TestMapNetworks(unittest.TestCase):
                 self.assertTrue(net.last.training)
 
     def test_parameter_count_of_resnet50(self):
-        net = ResNetMSA(8, "resnet50", weights=None)
+        net = MSA(8, "resnet50", weights=None)
         trunk = 25_557_032 - (2048 * 1000 + 1000)
         head = (2048 * 512 + 512) + (1024 * 256 + 256) + 768 * 8
         self.assertEqual(sum(p.numel() for p in net.parameters()), trunk + head)
@@ -62,25 +62,25 @@ class TestMapNetworks(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "resnet18.pth"
             torch.save(source.state_dict(), path)
-            net = ResNetMSA(2, "resnet18", weights=str(path))
+            net = MSA(2, "resnet18", weights=str(path))
         torch.testing.assert_close(net.last[1].conv2.weight, source.layer4[1].conv2.weight)
 
     def test_packaged_weights_load(self):
-        with self.assertLogs("bundle.localization.msa", "INFO") as logs:
-            EfficientNetLiteMSA(2)
+        with self.assertLogs("bundle.networks.trunks", "INFO") as logs:
+            MSA(2)
         self.assertIn("tensors loaded, 0 missing", logs.output[0])
 
     def test_atrous_stage_keeps_every_second_position(self):
-        net = ResNetMSA(2, "resnet18", weights=None, aggregate=False).eval()
-        atrous = ResNetMSA(2, "resnet18", weights=None, aggregate=False, atrous=True).eval()
+        net = MSA(2, "resnet18", weights=None, aggregate=False).eval()
+        atrous = MSA(2, "resnet18", weights=None, aggregate=False, atrous=True).eval()
         atrous.load_state_dict(net.state_dict())
         x = torch.rand(1, 3, 96, 96)
         with torch.no_grad():
             torch.testing.assert_close(atrous(x)[..., ::2, ::2], net(x), rtol=1e-3, atol=1e-4)
 
     def test_atrous_stage_of_efficientnet_lite(self):
-        net = EfficientNetLiteMSA(2, weights=None, aggregate=False).eval()
-        atrous = EfficientNetLiteMSA(2, weights=None, aggregate=False, atrous=True).eval()
+        net = MSA(2, weights=None, aggregate=False).eval()
+        atrous = MSA(2, weights=None, aggregate=False, atrous=True).eval()
         atrous.load_state_dict(net.state_dict())
         x = torch.rand(1, 3, 96, 96)
         with torch.no_grad():  # "same" padding of TensorFlow leaves the odd positions of an even side
@@ -95,12 +95,14 @@ class TestMapNetworks(unittest.TestCase):
         torch.testing.assert_close(block(penultimate, last), expected, rtol=1e-4, atol=1e-5)
 
     def test_unknown_arguments(self):
-        with self.assertRaisesRegex(ValueError, "backbone must be 'resnet18' or 'resnet50', got 'vgg'"):
-            ResNetMSA(2, "vgg")
+        with self.assertRaisesRegex(
+            ValueError, r"backbone must be one of \['efficientnet_lite0', 'resnet18', 'resnet50'\], got 'vgg'"
+        ):
+            MSA(2, "vgg")
         with self.assertRaisesRegex(ValueError, "upsample must be 'bilinear' or 'deconv', got 'nearest'"):
             MultiScaleAggregation(4, 6, "nearest")
         with self.assertRaisesRegex(ValueError, "frozen must name stages among .* got .'layer3'."):
-            EfficientNetLiteMSA(2, weights=None, frozen=("layer3",))
+            MSA(2, weights=None, frozen=("layer3",))
 
 
 if __name__ == "__main__":

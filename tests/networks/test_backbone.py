@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 
 from bundle.networks import FeatureBackbone
-from bundle.networks.backbone import BACKBONES, make_resnet
+from bundle.networks.trunks import BACKBONES, make_resnet
 
 # torchvision's counts with 1000 classes
 PARAMETERS = {"resnet18": 11_689_512, "resnet50": 25_557_032, "wide_resnet50_2": 68_883_240}
@@ -86,7 +86,7 @@ class TestFeatureBackbone(unittest.TestCase):
             torch.testing.assert_close(value, before[name])
 
     def test_default_weights_of_lite0_work_offline(self):
-        with self.assertLogs("bundle.networks.backbone", "INFO") as logs:
+        with self.assertLogs("bundle.networks.trunks", "INFO") as logs:
             maps = FeatureBackbone()(torch.randn(1, 3, 32, 32))
         self.assertRegex(logs.output[0], "efficientnet_lite0: [1-9][0-9]+ tensors loaded, 0 missing")
         for m in maps:

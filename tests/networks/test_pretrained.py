@@ -13,7 +13,7 @@ from torch import nn
 
 from bundle.anomaly import ADFA
 from bundle.classification import AttentionLite0, SNADenseNet, SNAResNet
-from bundle.localization import make_msa
+from bundle.localization import MSA
 from bundle.networks import load_pretrained
 from bundle.networks.pretrained import PRETRAINED_URLS, read_state_dict, weights_source
 
@@ -45,8 +45,8 @@ class TestRandomStart(unittest.TestCase):
             lambda w: AttentionLite0(2, weights=w),
             lambda w: SNAResNet(2, weights=w),
             lambda w: SNADenseNet(2, weights=w),
-            lambda w: make_msa(2, weights=w),
-            lambda w: make_msa(2, "resnet18", weights=w),
+            lambda w: MSA(2, weights=w),
+            lambda w: MSA(2, "resnet18", weights=w),
         ):
             torch.manual_seed(0)
             found = make("random").state_dict()
