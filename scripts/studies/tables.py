@@ -54,6 +54,7 @@ def cell_of(rows: Sequence[Row], metric: str, digits: int = 3) -> str:
     if not values:
         return "not run"
     numbers = [float(v) for _, v in sorted(values.items())]
+    digits = 0 if all(v.isdigit() for v in values.values()) else digits  # counts
     text = f"{statistics.mean(numbers):.{digits}f}"
     ends = [[float(row[f"{metric}_{end}"]) for row in rows if row.get(f"{metric}_{end}")] for end in ("low", "high")]
     if all(ends):

@@ -142,6 +142,8 @@ class TestStudy(unittest.TestCase):
         rows = [{"set": "a", "variant": "x", "seed": "0", "auroc": "0.5", "mean_iou": "0.25"}]
         self.assertEqual(tables.table_of(study, rows, "two").splitlines()[2], "| x | 0.500 | 0.250 |")
         self.assertEqual(tables.table_of(study, [], "two").splitlines()[2], "| x | not run | not run |")
+        counts = [{"set": "a", "variant": "x", "seed": seed, "auroc": "0.5", "mean_iou": n} for seed, n in ("07", "19")]
+        self.assertEqual(tables.table_of(study, counts, "two").splitlines()[2], "| x | 0.500 [0.500 0.500] | 8 [7 9] |")
         study["tables"] = {"turned": {"metrics": ["auroc", "mean_iou"], "lines": "sets"}}
         expected = ["|  | auroc | mean iou |", "|---|---|---|", "| a | 0.500 | 0.250 |"]
         self.assertEqual(tables.table_of(study, rows, "turned").splitlines(), expected)
