@@ -163,10 +163,15 @@ def measured(
         return metrics, json.loads((model / "model.json").read_text())["training_set"], command
 
 
+def kept_folder(work: Path, name: str, variant: str, seed: int) -> Path:
+    """Return the folder for the tables of a run."""
+    return work / name / f"{variant} {seed}".replace(" ", "_").replace("/", "_").replace(",", "")
+
+
 def row_of(study: dict[str, Any], job: Job, data: Path, work: Path) -> Row:
     """Train and evaluate once, and return the row."""
     started = time.monotonic()
-    kept = work / job.set / f"{job.variant} {job.seed}".replace(" ", "_").replace("/", "_").replace(",", "")
+    kept = kept_folder(work, job.set, job.variant, job.seed)
     chosen = dataset_flags(study["family"], job.set, data, work, job.seed)
     metrics, training, command = measured(study, job, chosen, work, kept)
     values: Row = {}

@@ -6,7 +6,7 @@ The data sets of the studies: what of a folder of data one run trains and tests 
 Those of anomaly detection are in anomaly_sets.py, where the seed of an NIH set is the fold of patients that is tested.
 Classification and localization have tables with a column for each class, and what is not normal trains too; the seed
 splits those that have no split of their own, near copies on one side. ``nih_findings`` and ``nih_part`` are the films
-of both views with their findings, where the seed is the fold as above (3 is fold 0 again, other random numbers). The
+of both views with their findings, where the seed is the fold as above. The
 boxes of ``busi_part`` are those of its masks, those of ``nih_part`` the official ones, and evaluation alone sees them.
 """
 

@@ -48,14 +48,16 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(stream))
 
 
-def cell_of(rows: Sequence[Row], metric: str, digits: int = 3) -> str:
-    """Return the mean of a metric over the seeds; with its interval, the mean of its ends; and each seed's value."""
+def cell_of(rows: Sequence[Row], metric: str, digits: int = 3, short: bool = False) -> str:
+    """Return the mean of a metric over the seeds; if not ``short``, the mean of its interval's ends and each value."""
     values = {row["seed"]: row[metric] for row in rows if row.get(metric) not in (None, "")}
     if not values:
         return "not run"
     numbers = [float(v) for _, v in sorted(values.items())]
     digits = 0 if all(v.isdigit() for v in values.values()) else digits  # counts
     text = f"{statistics.mean(numbers):.{digits}f}"
+    if short:
+        return text
     ends = [[float(row[f"{metric}_{end}"]) for row in rows if row.get(f"{metric}_{end}")] for end in ("low", "high")]
     if all(ends):
         text += f" ({' to '.join(f'{statistics.mean(end):.{digits - 1}f}' for end in ends)})"
@@ -69,9 +71,9 @@ def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
     Return a table of a study: one row a variant, one column a set, or a set and a metric where there are several.
 
     Args:
-        study: has ``sets`` and ``variants``; its ``tables`` may name tables with ``metrics``, ``sets`` and
-            ``variants`` of their own, and ``lines: sets`` for one row a set (and variant, where there are several), one
-            column a metric.
+        study: has ``sets`` and ``variants``; its ``tables`` may name tables with ``metrics``, ``sets``,
+            ``variants`` and ``rows`` of their own, ``short: true`` for means alone, and ``lines: sets`` for one row a
+            set (and variant, where there are several), one column a metric.
         rows: of the rows file.
         name: of one of ``tables``; none is the whole study with its first metric.
 
@@ -96,11 +98,14 @@ def table_of(study: dict[str, Any], rows: Sequence[Row], name: str = "") -> str:
         return _table_by_set(chosen, metrics, rows)
     columns = [(data, metric) for data in chosen["sets"] for metric in metrics]
     heads = [data if len(metrics) == 1 else f"{data}, {metric.replace('_', ' ')}" for data, metric in columns]
+    if len(metrics) > 1 and len(chosen["sets"]) == 1 and chosen.get("short"):
+        heads = [metric.replace("_", " ") for metric in metrics]
     lines = [f"| {metrics[0].replace('_', ' ') if len(metrics) == 1 else ''} | {' | '.join(heads)} |"]
     lines.append("|" + "---|" * (len(heads) + 1))
     for variant in chosen["variants"]:
         found = [[r for r in rows if (r["set"], r["variant"]) == (data, variant)] for data, _ in columns]
-        cells = [cell_of(own, metric) for own, (_, metric) in zip(found, columns, strict=True)]
+        short = bool(chosen.get("short"))
+        cells = [cell_of(own, metric, short=short) for own, (_, metric) in zip(found, columns, strict=True)]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -123,7 +128,9 @@ def with_tables(text: str) -> str:
             return match[0]
         study = read_study(match[1])
         head = match[0].split("\n", 1)[0]
-        return f"{head}\n{table_of(study, read_rows(ROOT / study['rows']), match[2] or '')}\n<!-- end of the table -->"
+        own = study.get("tables", {}).get(match[2], {})
+        rows = read_rows(ROOT / own.get("rows", study["rows"]))
+        return f"{head}\n{table_of(study, rows, match[2] or '')}\n<!-- end of the table -->"
 
     return MARKED.sub(made, text)
 

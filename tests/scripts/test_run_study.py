@@ -20,6 +20,7 @@ from bundle.lists import read_boxes
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
     import controls
+    import paired
     import run_study
     import study_sets
     import tables
@@ -223,6 +224,26 @@ class TestSets(unittest.TestCase):
     def test_an_unknown_set_is_one_line(self):
         with self.assertRaisesRegex(SystemExit, "error: a set must be one of .*, got 'busi'"):
             study_sets.dataset_flags("adfa", "busi", Path(), Path(), 0)
+
+
+class TestPaired(unittest.TestCase):
+    def test_differences_by_hand(self):
+        # of two pairs of one positive and one negative patient each; of a set, three images of a patient are one draw
+        patients, targets = np.array(["a", "b", "b", "b"]), np.array([[1], [0], [0], [0]])
+        good = paired.Predictions(patients, np.array([[0.9], [0.1], [0.1], [0.1]]), targets)
+        half = paired.Predictions(patients, np.array([[0.5], [0.5], [0.5], [0.5]]), targets)
+        self.assertEqual(paired.paired_difference([(half, good), (half, half)], 50), (0.25, 0.25, 0.25))
+
+    def test_predictions_are_those_of_the_test_images(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "table.csv").write_text("image,patient,split,Mass\na.png,1,test,1\nb.png,2,training,0\n")
+            (root / "predictions.csv").write_text("source,probability_Mass\na.png,0.75\n")
+            found = paired.read_predictions(root, root / "table.csv", ["Mass"])
+            self.assertEqual((found.probabilities.tolist(), found.targets.tolist()), ([[0.75]], [[1]]))
+            (root / "predictions.csv").write_text("source,probability_Mass\nc.png,0.75\n")
+            with self.assertRaisesRegex(SystemExit, "has no prediction of 1 test images, first 'a.png'"):
+                paired.read_predictions(root, root / "table.csv", ["Mass"])
 
 
 class TestPages(unittest.TestCase):
