@@ -37,12 +37,16 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE INDEX IF NOT EXISTS results_by_job ON results (job);
 CREATE TABLE IF NOT EXISTS deliveries (
     uid TEXT NOT NULL REFERENCES results, destination TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (uid, destination));
+CREATE TABLE IF NOT EXISTS scores (
+    model TEXT NOT NULL, weights TEXT NOT NULL, study TEXT NOT NULL, score REAL NOT NULL, PRIMARY KEY (model, study));
+CREATE TABLE IF NOT EXISTS shifts (
+    model TEXT PRIMARY KEY, weights TEXT NOT NULL, sentence TEXT NOT NULL, at REAL NOT NULL);
 """
 
 
 class JobQueue:
     """
-    Jobs, images, results and deliveries in one SQLite file; threads and processes may share it.
+    Jobs, images, results, deliveries and scores in one SQLite file; threads and processes may share it.
 
     Args:
         path: file, made if missing.
@@ -54,12 +58,13 @@ class JobQueue:
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")  # an image that was acknowledged survives a power cut
-        with self._transaction():
+        with self.transaction():
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for changes that are all made, or none; other threads and processes wait."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -104,7 +109,7 @@ class JobQueue:
             whether it is new.
         """
         now = time.time()
-        with self._transaction() as db:
+        with self.transaction() as db:
             if db.execute("SELECT 1 FROM instances WHERE uid = ?", (uid,)).fetchone():
                 return False
             open_job = db.execute("SELECT id FROM jobs WHERE study = ? AND state = 'waiting'", (study,)).fetchone()
@@ -124,7 +129,7 @@ class JobQueue:
         Args:
             quiet_seconds: a job is complete when its last image came that long ago.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             row = db.execute(
                 "SELECT id FROM jobs WHERE state = 'waiting' AND last_at <= ? ORDER BY last_at LIMIT 1",
                 (time.time() - quiet_seconds,),
@@ -146,7 +151,7 @@ class JobQueue:
             results: SOP Instance UID, model, kind and file of each.
             note: what a reader should know, such as an image that could not be read.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM results WHERE job = ?", (job,))
             # every run has its own UIDs, but one with a fixed time, which makes the results of an earlier job again
             db.executemany(
@@ -174,24 +179,24 @@ class JobQueue:
 
     def delivered(self, uid: str, destination: str) -> None:
         """Note that a destination has taken a result."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?)", (uid, destination, time.time()))
 
     def finish(self, job: int) -> None:
         """Note that all results of a job have arrived."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE jobs SET state = 'done', finished_at = ? WHERE id = ?", (time.time(), job))
 
     def postpone(self, job: int, seconds: float) -> None:
         """Send the results of a job again after so long; the time doubles with every try, up to ten minutes."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             tries = db.execute("SELECT tries FROM jobs WHERE id = ?", (job,)).fetchone()["tries"]
             later = time.time() + min(600.0, seconds * 2 ** min(tries, 20))
             db.execute("UPDATE jobs SET tries = tries + 1, retry_at = ? WHERE id = ?", (later, job))
 
     def park(self, job: int, reason: str) -> None:
         """Put a job aside until someone asks for it again; the reason holds nothing that identifies the patient."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE jobs SET state = 'parked', reason = ? WHERE id = ?", (reason[:500], job))
 
     def retry(self, job: int | None = None) -> int:
@@ -204,7 +209,7 @@ class JobQueue:
         Returns:
             how many there were.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             which = "state = 'parked' AND removed = 0" + ("" if job is None else " AND id = ?")
             parked = db.execute(f"SELECT id, study FROM jobs WHERE {which}", () if job is None else (job,)).fetchall()
             for row in parked:
@@ -232,7 +237,7 @@ class JobQueue:
             if row["attempts"] >= max_attempts:
                 self.park(row["id"], f"the worker ended {row['attempts']} times during this study.")
                 continue
-            with self._transaction() as db:
+            with self.transaction() as db:
                 other = "SELECT id FROM jobs WHERE study = ? AND state = 'waiting'"
                 if waiting := db.execute(other, (row["study"],)).fetchone():
                     db.execute("UPDATE instances SET job = ? WHERE job = ?", (row["id"], waiting["id"]))
@@ -241,5 +246,5 @@ class JobQueue:
 
     def removed(self, job: int) -> None:
         """Note that the files of a job are gone."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job,))

@@ -136,7 +136,8 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
         )
         jobs = queue.rows(query, state, state, before, before, _SHOWN + 1)
         words = {"counts": counts, "state": state, "before": before, "more": len(jobs) > _SHOWN, "now": time.time()}
-        return render_template("worklist.html", jobs=jobs[:_SHOWN], **words)
+        shifts = queue.rows("SELECT model, sentence FROM shifts ORDER BY model")
+        return render_template("worklist.html", jobs=jobs[:_SHOWN], shifts=shifts, **words)
 
     @app.get("/jobs/<int:job>")
     def show_job(job: int) -> str:

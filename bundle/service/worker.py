@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bundle.service.job_queue import JobQueue
 from bundle.service.sender import send_job
 from bundle.service.settings import Settings
+from bundle.service.shift_watch import ShiftWatch
 from bundle.service.workflow import WarmWorkflow, WorkflowError
 
 __all__ = ["Worker"]
@@ -34,6 +35,7 @@ class Worker:
 
     def __init__(self, settings: Settings, queue: JobQueue, workflows: Sequence[WarmWorkflow]) -> None:
         self._settings, self._queue, self._workflows = settings, queue, workflows
+        self._shifts = ShiftWatch(queue)
 
     def run(self, stop: threading.Event) -> None:
         """
@@ -75,6 +77,7 @@ class Worker:
 
     def _compute(self, job: int) -> None:
         images = self._queue.rows("SELECT file, modality FROM instances WHERE job = ?", job)
+        study = self._queue.rows("SELECT study FROM jobs WHERE id = ?", job)[0]["study"]
         results, notes, asked, answered = [], [], 0, 0
         for workflow in self._workflows:
             root = self._settings.state_dir / "images"
@@ -88,6 +91,7 @@ class Worker:
             except WorkflowError as error:
                 notes.append(f"{workflow.name}: {error}")
                 continue
+            self._shifts.add(workflow.name, produced.weights, study, produced.images, workflow.remarks)
             notes += [f"{workflow.name}: {reason}" for reason in produced.failures]
             answered += bool(produced.results)
             for uid, kind, file in produced.results:

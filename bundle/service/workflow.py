@@ -7,9 +7,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from monai.bundle import ConfigParser
@@ -35,12 +36,14 @@ class Produced:
     Args:
         results: SOP Instance UID, kind (``sr``, ``seg``, ``heat``, ``sc``) and file of each DICOM result.
         failures: one line for each image without a result, and for each result that could not be written.
-        images: how many images have results.
+        images: rows of the tables, one for each image with results, see :py:func:`bundle.results.tables.record_of`.
+        weights: SHA-256 of the weights, empty where it is not known.
     """
 
     results: list[tuple[str, str, Path]]
     failures: list[str]
-    images: int
+    images: list[dict[str, Any]]
+    weights: str = ""
 
 
 class WarmWorkflow:
@@ -123,7 +126,18 @@ class WarmWorkflow:
                     results.append((str(uid), kind, output_dir / name))
         with (output_dir / "failures.csv").open(newline="", encoding="utf-8") as stream:
             failures = [row["reason"] for row in csv.DictReader(stream)]
-        return Produced(results, failures, len(predictions["images"]))
+        weights = predictions["algorithm"].get("weights_sha256") or ""
+        return Produced(results, failures, predictions["images"], weights)
+
+    def remarks(self, images: Sequence[Mapping[str, Any]]) -> list[str]:
+        """
+        Return the sentences that a run over some images would end with, such as that they are not the calibration's.
+
+        Args:
+            images: rows with ``anomaly_score``, ``label`` and ``not_assessed``.
+        """
+        remarks = self._parser.get_parsed_content("remarks") if "remarks" in self._parser else None
+        return [] if remarks is None else list(remarks(images))
 
 
 def _reason(error: BaseException) -> str:
