@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))  # the bundles get the package of this repository,
 from bundle import __version__  # noqa: E402
 from bundle.files import file_sha256  # noqa: E402
 from bundle.model import ModelFile, read_model, save_start  # noqa: E402
+from bundle.networks.pretrained import read_state_dict  # noqa: E402
 
 PAGES = (
     "configs.md",
@@ -195,7 +196,7 @@ def build(manifest: Path, output_dir: Path, weights: Path | None, large_files_ur
     for name in ("multi_gpu_train", "multi_gpu_evaluate"):  # the zoo's names for what goes on top of a config
         write_json(target / "configs" / f"{name}.json", merged(["multi_gpu.yaml"]))
     network = model.network()
-    network.load_state_dict(torch.load(model.weights, weights_only=True))  # or they belong to another network
+    network.load_state_dict(read_state_dict(model.weights))  # or they belong to another network
     described = {**configs["train"], **model.settings}
     metadata = make_metadata(described, network, parts)
     write_json(target / "configs" / "metadata.json", metadata)

@@ -13,11 +13,13 @@ from typing import Any
 from torch import nn
 
 __all__ = [
+    "COMPACT_VERSION",
     "FAMILIES",
     "FORMAT",
     "FORMAT_VERSION",
     "MODEL_FILE",
     "PACKAGES",
+    "WHOLE_VERSION",
     "described",
     "json_value",
     "sealed",
@@ -27,7 +29,9 @@ __all__ = [
 
 MODEL_FILE = "model.json"
 FORMAT = "attention-imaging-bundle model"
-FORMAT_VERSION = 1
+WHOLE_VERSION = 1
+COMPACT_VERSION = 2  # weights that borrow from a package, which readers of the first do not understand
+FORMAT_VERSION = COMPACT_VERSION  # up to which this version reads
 FAMILIES = ("adfa", "sna", "msa")
 PACKAGES = {"adfa": "bundle.anomaly", "sna": "bundle.classification", "msa": "bundle.localization"}
 # arguments that name where training started, of no use later: today's, and two of files of before, where they are null

@@ -15,10 +15,11 @@ from bundle.files import file_sha256
 from bundle.model.content import FAMILIES, FORMAT, FORMAT_VERSION, MODEL_FILE, sealed
 from bundle.model.file import ModelFile
 
-__all__ = ["read_model"]
+__all__ = ["read_model", "shipped_models"]
 
 _FORMATS = (FORMAT, "attention-imaging model")  # the second of files from before
 _LARGEST = 4 * 2**20  # bytes; a real one has less than 100 kB
+SHIPPED_MODELS = Path(bundle.__file__).resolve().parents[1] / "models"
 _PARTS: dict[str, type | tuple[type, ...]] = {
     "family": str,
     "bundle_version": str,
@@ -36,8 +37,8 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
     Read what a model folder says of its model.
 
     Args:
-        path: the folder, or a ``model.json``. A relative one that does not exist is looked for beside the package too,
-            where a built zoo bundle has its ``models``.
+        path: the folder, a ``model.json``, or the name of a shipped model. What exists comes first; then what lies
+            beside the package, as ``models`` of a built zoo bundle and, by its name, a shipped model.
         family: that is asked for; ``None`` for any.
 
     Returns:
@@ -75,16 +76,26 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
     return ModelFile(file.parent, content, file_sha256(file))
 
 
+def shipped_models() -> list[str]:
+    """Return the names of the models that lie beside the package, in ``models``."""
+    return sorted(file.parent.name for file in SHIPPED_MODELS.glob(f"*/{MODEL_FILE}"))
+
+
 def _model_file(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if not given.is_absolute() and not given.exists():
-        beside = Path(bundle.__file__).resolve().parents[1] / given
-        given = beside if beside.exists() else given
+        root = Path(bundle.__file__).resolve().parents[1]
+        places = [root / given] + ([SHIPPED_MODELS / given] if len(given.parts) == 1 else [])
+        given = next((place for place in places if place.exists()), given)
     if given.is_file() and given.suffix == ".json":
         return given
     folder = given.parent if given.is_file() else given
     if not folder.is_dir():
-        raise ValueError(f"model_dir must be the folder of a trained model, '{path}' does not exist.")
+        names = ", ".join(shipped_models())
+        raise ValueError(
+            f"model_dir must be the folder of a trained model, '{path}' does not exist."
+            + (f" Shipped ones, by name: {names}." if names else "")
+        )
     if (folder / MODEL_FILE).is_file():
         return folder / MODEL_FILE
     if (folder / "model.pt").is_file():

@@ -13,10 +13,10 @@ from torch import nn
 
 from bundle import __version__
 from bundle.files import atomic_path, file_sha256
-from bundle.model.content import FAMILIES, FORMAT, FORMAT_VERSION, MODEL_FILE, described, json_value, sealed
+from bundle.model.content import COMPACT_VERSION, FAMILIES, FORMAT, MODEL_FILE, WHOLE_VERSION, described, json_value, sealed
 from bundle.model.file import ModelFile
 
-__all__ = ["rewrite_model", "write_model"]
+__all__ = ["rebind_model", "rewrite_model", "write_model"]
 
 NOTICE = "Research use only. Not for diagnosis."
 
@@ -52,7 +52,7 @@ def write_model(
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got '{family}'.")
     content = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": WHOLE_VERSION,
         "notice": NOTICE,
         "bundle_version": __version__,
         "family": family,
@@ -93,6 +93,28 @@ def rewrite_model(
             "bundle_version": __version__,
             "calibration": _bound(Path(calibration), folder),
             "training_set": json_value(training_set, "training_set"),
+        },
+    )
+
+
+def rebind_model(model: ModelFile, folder: str | Path) -> None:
+    """
+    Write the ``model.json`` of a folder that has a model's weights in another form, and its calibration for them.
+
+    Args:
+        model: whose settings and training set stay as they are; its format becomes that of compact weights.
+        folder: of the weights and the calibration, under the names that they have in the model.
+    """
+    folder, known = Path(folder), model.content["calibration"]
+    _write(
+        folder,
+        {
+            **model.content,
+            "format": FORMAT,
+            "format_version": COMPACT_VERSION,
+            "bundle_version": __version__,
+            "weights": _bound(folder / model.content["weights"]["file"], folder),
+            "calibration": _bound(folder / known["file"], folder) if known else None,
         },
     )
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from bundle.networks.compact import is_compact, whole_state
+
 __all__ = [
     "PRETRAINED_URLS",
     "LoadReport",
@@ -88,7 +90,8 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: When the path does not exist.
-        ValueError: When the file is not a state dict of tensors.
+        ValueError: When the file is not a state dict of tensors, nor one of :py:mod:`bundle.networks.compact` whose
+            trunk is installed.
     """
     if str(source).startswith("https://"):
         return torch.hub.load_state_dict_from_url(str(source), map_location="cpu", check_hash=True, weights_only=True)
@@ -101,6 +104,8 @@ def read_state_dict(source: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"weights must be a state dict without code, '{path.name}' is not: {_why_not(path)}"
         ) from error
+    if is_compact(state):
+        state = whole_state(state, path.name)
     if isinstance(state, Mapping):
         state = state.get("state_dict", state.get("model", state))
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):

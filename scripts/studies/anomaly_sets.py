@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from set_parts import FOLDS, Chosen, Row, lesion_boxes, nih_boxes, write_table
+from set_parts import FOLDS, SHIPPED, Chosen, Row, demo_patients, lesion_boxes, nih_boxes, write_table
 
 __all__ = ["ANOMALY_SETS"]
 
@@ -25,12 +25,15 @@ PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
 
 
 def nih_films(data: Path, view: str, fold: int) -> Iterable[Row]:
-    """Yield the films of one view of folds 0 to 2: normal ones to train with, all of a fold to test with."""
+    """Yield the films of one view of folds 0 to 2: normal ones to train with, all of a fold, if any, to test with."""
     folder = data / "nih_part"
     with (folder / "manifest.csv").open(newline="") as stream:
         films = [film for film in csv.DictReader(stream) if film["view"] == view and int(film["fold"]) < FOLDS]
+    if fold == SHIPPED:
+        shown = demo_patients()
+        films = [film for film in films if film["patient"] not in shown]
     for film in films:
-        tested, normal = int(film["fold"]) == fold % FOLDS, film["no_finding"] == "1"
+        tested, normal = fold != SHIPPED and int(film["fold"]) == fold % FOLDS, film["no_finding"] == "1"
         if tested or normal:
             split = "test" if tested else "training"
             image = folder / "images" / film["image"]

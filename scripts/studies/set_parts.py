@@ -13,11 +13,24 @@ from PIL import Image
 
 from bundle.lists.boxes import BOX_CLASSES, box_of_mask
 
-__all__ = ["BUSI_CLASSES", "FOLDS", "Chosen", "Flags", "Row", "lesion_boxes", "nih_boxes", "write_table"]
+__all__ = [
+    "BUSI_CLASSES",
+    "FOLDS",
+    "SHIPPED",
+    "Chosen",
+    "Flags",
+    "Row",
+    "demo_patients",
+    "lesion_boxes",
+    "nih_boxes",
+    "write_table",
+]
 
 Flags = dict[str, object]
 Row = dict[str, object]
 FOLDS = 3
+SHIPPED = -1  # in place of a fold: nothing is tested, and the patients of the demo take no part
+DEMO_PATIENTS = Path(__file__).resolve().parents[2] / "models/demo_patients.csv"
 BUSI_CLASSES = ("lesion", "benign", "malignant")
 NIH_SIZE = (512, 512)
 
@@ -28,6 +41,12 @@ class Chosen(NamedTuple):
     both: Flags
     train: Flags = {}
     evaluate: Flags = {}
+
+
+def demo_patients() -> set[str]:
+    """Return the patients whose films are shown, and train nothing."""
+    with DEMO_PATIENTS.open(newline="") as stream:
+        return {row["patient"] for row in csv.DictReader(stream)}
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> Path:

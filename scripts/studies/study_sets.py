@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from anomaly_sets import ANOMALY_SETS
-from set_parts import BUSI_CLASSES, FOLDS, Chosen, Flags, Row, lesion_boxes, nih_boxes
+from set_parts import BUSI_CLASSES, FOLDS, SHIPPED, Chosen, Flags, Row, demo_patients, lesion_boxes, nih_boxes
 
 from bundle.lists import patient_splits, write_label_table
 from bundle.lists.boxes import BOX_CLASSES
@@ -28,8 +28,6 @@ from bundle.lists.known_sets.layouts import LAYOUTS, find_layout
 
 __all__ = ["SETS", "Chosen", "Flags", "dataset_flags"]
 
-SHIPPED = -1  # in place of a fold: nothing is tested, and the patients of the demo take no part
-DEMO_PATIENTS = Path(__file__).resolve().parents[2] / "models/demo_patients.csv"
 VIEWS = ("PA", "AP")
 NIH_FINDINGS = (  # with at least 50 films in folds 0 to 2
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion",
@@ -79,8 +77,7 @@ def nih_findings(data: Path, classes: Sequence[str], fold: int) -> tuple[tuple[s
     """Return the films of both views with their findings, which occur together; for ``SHIPPED`` all that may train."""
     films = nih_manifest(data, VIEWS)
     if fold == SHIPPED:
-        with DEMO_PATIENTS.open(newline="") as stream:
-            shown = {row["patient"] for row in csv.DictReader(stream)}
+        shown = demo_patients()
         films = [film for film in films if film["patient"] not in shown]
     labels = [[int(str(film[name])) for name in classes] for film in films]
     return tuple(classes), nih_split(films, labels, fold)

@@ -136,7 +136,7 @@ class TestModelFile(unittest.TestCase):
         whole = (self.folder / "model.json").read_text()
         for change, message in (
             ({"format": "other"}, "format must be"),
-            ({"format_version": 2}, "is of format 2, this version .* reads up to 1"),
+            ({"format_version": 3}, "is of format 3, this version .* reads up to 2"),
             ({"format_version": True}, "format_version must be a number from 1"),
             ({"family": "other"}, "family must be one of adfa, sna, msa"),
             ({"settings": None}, "settings must be there, and be a mapping"),

@@ -1,0 +1,100 @@
+# Copyright (c) The attention-imaging-bundle contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A small copy of a model folder: weights without those that come with the installation, rebound by SHA-256."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.files import atomic_path
+from bundle.model.calibration_file import write_calibration_file
+from bundle.model.predict import Model, Predictions
+from bundle.model.read_file import read_model
+from bundle.model.write_file import rebind_model
+from bundle.networks.compact import save_compact
+from bundle.networks.pretrained import read_state_dict
+
+__all__ = ["compact_model", "largest_difference"]
+
+THREE_DIGITS = 5e-4  # of the largest score of the images
+
+
+def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[str | Path]) -> tuple[bool, float]:
+    """
+    Write a model folder whose weights leave out what the trunk's package has, and are half as long where that is safe.
+
+    What is left is kept in half precision only where the scores of ``images`` then stay the same to three digits, in
+    float32 otherwise. ``model.json`` and the calibration, whose numbers stay, are bound to the new file.
+
+    Args:
+        folder: of the model, which stays as it is.
+        output_dir: of the small copy; files of a model in it are replaced.
+        images: that decide about half precision, one or more.
+
+    Returns:
+        whether half precision was taken, and the largest difference of scores, relative to the largest score.
+
+    Raises:
+        ValueError: When the folder holds no model, no image is given or can be read, or float32 does not give the
+            scores either.
+    """
+    model, output_dir = read_model(folder), Path(output_dir)
+    state, wanted = read_state_dict(model.weights), _scores(folder, images)
+    if not wanted:
+        raise ValueError(f"images must be one or more that can be read, got {len(images)} of which none can.")
+    for half in (True, False):
+        with tempfile.TemporaryDirectory() as place:
+            made = Path(place)
+            save_compact(state, made / Path(model.weights).name, half)
+            if model.calibration:
+                content = json.loads(Path(model.calibration).read_text(encoding="utf-8"))
+                _write_rebound(made / Path(model.calibration).name, content, made / Path(model.weights).name)
+            rebind_model(model, made)
+            difference = largest_difference(wanted, _scores(made, images))
+            if difference > THREE_DIGITS:
+                continue
+            output_dir.mkdir(parents=True, exist_ok=True)
+            for file in sorted(made.iterdir(), key=lambda path: path.name == "model.json"):  # that comes last
+                with atomic_path(output_dir / file.name) as partial:
+                    shutil.copyfile(file, partial)
+            return half, difference
+    raise ValueError(f"'{folder}': scores must stay the same to three digits, they differ by {difference:.2g}.")
+
+
+def largest_difference(wanted: Sequence[float], found: Sequence[float]) -> float:
+    """
+    Return the largest difference of scores, relative to the largest of those that are wanted.
+
+    Args:
+        wanted: scores.
+        found: the same images'.
+
+    Example:
+        >>> largest_difference([1.0, 4.0], [1.0, 3.0])
+        0.25
+    """
+    if len(wanted) != len(found):
+        return float("inf")
+    largest = max(map(abs, wanted)) or 1.0
+    return max(abs(a - b) for a, b in zip(wanted, found, strict=True)) / largest
+
+
+def _scores(folder: str | Path, images: Sequence[str | Path]) -> list[float]:
+    """Return every score and probability of images, one after the other."""
+    results: Predictions = Model(folder, "cpu").predict([str(image) for image in images])
+    found: list[float] = []
+    for result in results:
+        found += [] if result.anomaly_score is None else [float(result.anomaly_score)]
+        found += [float(value) for value in (result.probabilities or {}).values()]
+    return found
+
+
+def _write_rebound(path: Path, content: dict[str, Any], weights: Path) -> None:
+    """Write a calibration for other weights, which give the same scores."""
+    parts = {name: value for name, value in content.items() if name != "weights_sha256"}
+    write_calibration_file(path, weights, parts, lambda content, _: content)  # the family's own check was passed
