@@ -13,7 +13,16 @@ from torch import nn
 
 from bundle import __version__
 from bundle.files import atomic_path, file_sha256
-from bundle.model.content import COMPACT_VERSION, FAMILIES, FORMAT, MODEL_FILE, WHOLE_VERSION, described, json_value, sealed
+from bundle.model.content import (
+    COMPACT_VERSION,
+    FAMILIES,
+    FORMAT,
+    MODEL_FILE,
+    WHOLE_VERSION,
+    described,
+    json_value,
+    sealed,
+)
 from bundle.model.file import ModelFile
 
 __all__ = ["rebind_model", "rewrite_model", "write_model"]

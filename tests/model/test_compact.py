@@ -70,15 +70,15 @@ class TestCompactModel(unittest.TestCase):
         jsonschema.validate(model.content, json.loads((ROOT / "docs/model.schema.json").read_text()))
 
     def test_half_precision_is_left_where_scores_would_change(self):
-        scores = iter([[1.0, 2.0], [1.0, 2.002], [1.0, 2.0]])  # of the model, in half precision, in float32
-        with mock.patch.object(compact, "_scores", lambda *_: next(scores)):
+        scores = [[1.0, 2.0], [1.0, 2.002], [1.0, 2.0]]  # of the model, in half precision, in float32
+        with mock.patch.object(compact, "_scores", side_effect=scores):
             self.assertEqual(compact_model(self.whole, self.root / "single", self.images), (False, 0.0))
         kept = torch.load(self.root / "single/model.pt", weights_only=True)["state_dict"]
         self.assertNotIn(torch.float16, {tensor.dtype for tensor in kept.values()})
 
     def test_a_model_that_float32_changes_is_refused(self):
-        scores = iter([[1.0], [2.0], [2.0]])
-        with mock.patch.object(compact, "_scores", lambda *_: next(scores)):
+        scores = [[1.0], [2.0], [2.0]]
+        with mock.patch.object(compact, "_scores", side_effect=scores):
             with self.assertRaisesRegex(ValueError, "must stay the same to three digits, they differ by 1"):
                 compact_model(self.whole, self.root / "never", self.images)
         self.assertFalse((self.root / "never").exists())

@@ -54,7 +54,7 @@ class TestCompact(unittest.TestCase):
         for change, message in (
             ({"trunk": {**whole["trunk"], "package": "other"}}, "'model.pt': trunk must be of .*, got 'other'"),
             ({"trunk": None}, "'model.pt': trunk must be of .*, got 'None'"),
-            ({"trunk": {**whole["trunk"], "sha256": "0" * 64}}, "must be version 0.1.0 .* 0{12}, the installed one has"),
+            ({"trunk": {**whole["trunk"], "sha256": "0" * 64}}, "version 0.1.0 .* 0{12}, the installed one has"),
             ({"from_trunk": {"a": "nowhere"}}, "'model.pt': from_trunk must name tensors of .*, it has no 'nowhere'"),
             ({"from_trunk": []}, "'model.pt': from_trunk must hold names"),
             ({"state_dict": {"a": 1}}, "'model.pt': state_dict must hold tensors"),
