@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "OWN_ROOT",
     "CannotWriteError",
     "atomic_path",
     "file_sha256",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 _PREFIX = ".partial-"
+_PACKAGE = Path(__file__).resolve().parent
+# where configs/ and models/ lie: beside the package, or in it where a wheel was installed
+OWN_ROOT = _PACKAGE / "beside" if (_PACKAGE / "beside").is_dir() else _PACKAGE.parent
 
 
 class CannotWriteError(OSError):

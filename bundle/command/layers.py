@@ -14,9 +14,9 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
-__all__ = ["bundle_root", "located", "merged_layers", "read_layer"]
+from bundle.files import OWN_ROOT
 
-_OWN_ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["bundle_root", "located", "merged_layers", "read_layer"]
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -109,7 +109,7 @@ def located(file: str | Path, args_file: str | Path | None = None, typed: bool =
         OSError: When none has it.
         ValueError: When a file of arguments names one that is neither in its own bundle nor in this package's.
     """
-    roots = ([] if args_file is None else [bundle_root(args_file)]) + [Path(), _OWN_ROOT]
+    roots = ([] if args_file is None else [bundle_root(args_file)]) + [Path(), OWN_ROOT]
     if typed:
         roots.insert(0, Path())
     found = next((root / file for root in roots if (root / file).is_file()), None)
@@ -136,5 +136,5 @@ def check_in_bundle(path: str | Path, root: Path, what: str, shown: str) -> None
     Raises:
         ValueError: When it lies outside.
     """
-    if not any(Path(path).resolve().is_relative_to(folder) for folder in (root.resolve(), _OWN_ROOT)):
+    if not any(Path(path).resolve().is_relative_to(folder) for folder in (root.resolve(), OWN_ROOT)):
         raise ValueError(f"{what} must lie in the bundle '{root.resolve().name}', got '{shown}'.")

@@ -20,9 +20,9 @@ from monai.transforms import Compose
 from monai.utils import convert_to_tensor
 from torch import nn
 
-import bundle
 from bundle.command.options import literal
 from bundle.errors import cause_of
+from bundle.files import OWN_ROOT
 from bundle.lists.find import find_images
 from bundle.model.file import ModelFile
 from bundle.model.read_file import read_model
@@ -226,7 +226,7 @@ def inference_parser(
     Raises:
         ValueError: When the configurations are not beside the package, or have no such setting.
     """
-    root = Path(bundle.__file__).resolve().parents[1]
+    root = OWN_ROOT
     arguments = root / "configs" / f"args_{model.family}_inference.yaml"
     files = [root / "configs" / "inference.json"]  # of a built zoo bundle
     if arguments.is_file():

@@ -9,9 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import bundle
 from bundle import __version__
-from bundle.files import file_sha256
+from bundle.files import OWN_ROOT, file_sha256
 from bundle.model.content import FAMILIES, FORMAT, FORMAT_VERSION, MODEL_FILE, sealed
 from bundle.model.file import ModelFile
 
@@ -19,7 +18,7 @@ __all__ = ["read_model", "shipped_models"]
 
 _FORMATS = (FORMAT, "attention-imaging model")  # the second of files from before
 _LARGEST = 4 * 2**20  # bytes; a real one has less than 100 kB
-SHIPPED_MODELS = Path(bundle.__file__).resolve().parents[1] / "models"
+SHIPPED_MODELS = OWN_ROOT / "models"
 _PARTS: dict[str, type | tuple[type, ...]] = {
     "family": str,
     "bundle_version": str,
@@ -84,8 +83,7 @@ def shipped_models() -> list[str]:
 def _model_file(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if not given.is_absolute() and not given.exists():
-        root = Path(bundle.__file__).resolve().parents[1]
-        places = [root / given] + ([SHIPPED_MODELS / given] if len(given.parts) == 1 else [])
+        places = [OWN_ROOT / given] + ([SHIPPED_MODELS / given] if len(given.parts) == 1 else [])
         given = next((place for place in places if place.exists()), given)
     if given.is_file() and given.suffix == ".json":
         return given
