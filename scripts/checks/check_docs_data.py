@@ -11,6 +11,7 @@ the commands are checked.
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def films(folder: Path) -> None:
     write_phantoms(folder, kinds=("cr",), training=12, normal=4, lesion=4)
 
 
+def scans(folder: Path) -> None:
+    """Write ultrasound as DICOM: ``train/good``, ``test/good``, ``test/lesion``."""
+    write_phantoms(folder, kinds=("us",), training=12, normal=4, lesion=4)
+
+
 def sets(folder: Path) -> None:
     """Write the data sets of the studies, few images each: covid19_xray, zhanglab_xray, brainmri and busi_part."""
     for part, count in (("train", 12), ("test", 4)):
@@ -40,6 +46,7 @@ def sets(folder: Path) -> None:
     for kind, abnormal, count in (("no", False, 24), ("yes", True, 10)):
         names = [f"{kind[0].upper()} {i}.jpg" for i in range(count)]
         write_pictures(folder / "brainmri" / kind, names, abnormal)
+    nih_part(folder / "nih_part")
     masks = folder / "busi_part" / "masks"
     masks.mkdir(parents=True)
     for kind, count in (("normal", 15), ("benign", 8), ("malignant", 8)):
@@ -47,6 +54,25 @@ def sets(folder: Path) -> None:
         write_pictures(folder / "busi_part" / kind, [f"{stem}.png" for stem in stems], kind != "normal")
         for stem in stems if kind != "normal" else []:
             Image.fromarray(disk()).save(masks / f"{stem}_0.png")
+
+
+def nih_part(folder: Path) -> None:
+    """Write 90 films of 45 patients in three folds, two thirds with five findings, each in a box."""
+    rng = random.Random(0)
+    films: list[list[object]] = []
+    for i in range(90):
+        found = rng.sample(list(CHESTXRAY14_CLASSES), 5) if i % 3 else []
+        kind = ["PA" if i % 4 else "AP", 50, "M"]
+        films.append([f"{i // 2:08d}_{i % 2:03d}.jpg", i // 2, i // 2 % 3, *kind, int(not found)])
+        films[-1] += [int(name in found) for name in CHESTXRAY14_CLASSES]
+    write_pictures(folder / "images", [str(film[0]) for film in films], True)
+    head = ["image", "patient", "fold", "view", "age", "sex", "no_finding", *CHESTXRAY14_CLASSES]
+    write_csv(folder / "manifest.csv", head, films)
+    boxes = [
+        [film[0], name, 40, 50, 30, 30] for film in films for name, has in zip(head[7:], film[7:], strict=True) if has
+    ]
+    boxes = [box for box in boxes if box[1] in BOX_CLASSES]
+    write_csv(folder / "boxes.csv", ["image", "label", "x", "y", "width", "height"], boxes)
 
 
 def classes(folder: Path) -> None:

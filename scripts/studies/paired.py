@@ -92,11 +92,12 @@ def main() -> None:
     parser.add_argument("study", help="a YAML file of scripts/studies with ``paired``")
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=Path("study"), help="of run_study.py (%(default)s)")
+    parser.add_argument("--rows", type=Path, help="rows file, written anew; that of the study by default")
     args = parser.parse_args()
     study = read_study(args.study)
     if "paired" not in study:
         raise SystemExit(f"error: '{args.study}' does not say what is compared, 'paired' is missing")
-    against, path = study["paired"]["against"], ROOT / study["paired"]["rows"]
+    against, path = study["paired"]["against"], args.rows or ROOT / study["paired"]["rows"]
     rows: list[Row] = []
     for name in study["sets"]:
         kept: dict[str, dict[int, Predictions]] = defaultdict(dict)
