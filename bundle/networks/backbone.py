@@ -85,6 +85,7 @@ class FeatureBackbone(nn.Module):
 
     @torch.jit.unused
     def _cached(self, x: torch.Tensor) -> list[torch.Tensor]:
+        assert self.cache is not None
         return self.cache(network_input(x, self.stages[0][0].weight), self.compute)  # type: ignore[index]
 
     def compute(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -68,10 +68,8 @@ def nih_part(folder: Path) -> None:
     write_pictures(folder / "images", [str(film[0]) for film in films], True)
     head = ["image", "patient", "fold", "view", "age", "sex", "no_finding", *CHESTXRAY14_CLASSES]
     write_csv(folder / "manifest.csv", head, films)
-    boxes = [
-        [film[0], name, 40, 50, 30, 30] for film in films for name, has in zip(head[7:], film[7:], strict=True) if has
-    ]
-    boxes = [box for box in boxes if box[1] in BOX_CLASSES]
+    pairs = [(film[0], name) for film in films for name, has in zip(head[7:], film[7:], strict=True) if has]
+    boxes = [[image, name, 40, 50, 30, 30] for image, name in pairs if name in BOX_CLASSES]
     write_csv(folder / "boxes.csv", ["image", "label", "x", "y", "width", "height"], boxes)
 
 
@@ -157,5 +155,5 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    maker.__name__: maker for maker in (films, sets, classes, one_class_a_folder, chestxray14, vindr)
+    maker.__name__: maker for maker in (films, scans, sets, classes, one_class_a_folder, chestxray14, vindr)
 }
