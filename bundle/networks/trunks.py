@@ -113,7 +113,7 @@ def trunk_stages(name: str, weights: str | None = "default", in_channels: int = 
 
     Args:
         name: one of ``BACKBONES``.
-        weights: see :py:func:`bundle.networks.pretrained.weights_source`; loaded by name, and the log says what matched.
+        weights: see :py:func:`bundle.networks.pretrained.weights_source`; loaded by name, the log says what matched.
         in_channels: channels of the image.
         num_classes: outputs of EfficientNet-Lite0's head, of which nothing is made for 0; a ResNet's head is not used.
 
