@@ -89,8 +89,9 @@ SIZE = (32, 48)
 NO_TENSOR = set(
     "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache KeptMaps LOSS_NAMES "
     "LoadReport PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT TrunkStages adaptive_kernel_size "
-    "efficientnet_lite0_weights class_names falling_fractions full_precision is_number load_pretrained number_in "
-    "read_state_dict shown OnePart true_or_false trunk_stages weights_source whole_number".split()
+    "compact_content save_compact efficientnet_lite0_weights class_names falling_fractions full_precision "
+    "is_number load_pretrained number_in read_state_dict shown OnePart true_or_false trunk_stages weights_source "
+    "whole_number".split()
 )
 
 FLOAT64_ALONE = {"soft_topk_distance_reference", "soft_topk_reference"}  # tests compare others with them
