@@ -39,7 +39,7 @@ from bundle.model.compact import compact_model  # noqa: E402
 
 REGISTRY = ROOT / "models/models.yaml"
 COLUMNS = ("image", "patient", "fold", "split", "sha256")
-COMPARED = 20  # training films whose scores decide about half precision
+COMPARED = 80  # training films whose scores decide about half precision
 
 
 def entry_of(name: str, registry: Path = REGISTRY) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bundle.networks.pretrained import read_state_dict
 
 __all__ = ["compact_model", "largest_difference"]
 
-THREE_DIGITS = 5e-4  # of the largest score of the images
+THREE_DIGITS = 5e-4
 
 
 def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[str | Path]) -> tuple[bool, float]:
@@ -37,7 +37,7 @@ def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[s
         images: that decide about half precision, one or more.
 
     Returns:
-        whether half precision was taken, and the largest difference of scores, relative to the largest score.
+        whether half precision was taken, and the largest difference of scores, see :py:func:`largest_difference`.
 
     Raises:
         ValueError: When the folder holds no model, no image is given or can be read, or float32 does not give the
@@ -68,20 +68,20 @@ def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[s
 
 def largest_difference(wanted: Sequence[float], found: Sequence[float]) -> float:
     """
-    Return the largest difference of scores, relative to the largest of those that are wanted.
+    Return the largest difference of scores, relative to the wanted one, and absolute for those between 0 and 1.
 
     Args:
         wanted: scores.
         found: the same images'.
 
     Example:
-        >>> largest_difference([1.0, 4.0], [1.0, 3.0])
-        0.25
+        >>> largest_difference([1.0, 4.0], [1.0, 3.0]), largest_difference([0.5, 1.0], [0.25, 1.0])
+        (0.25, 0.25)
     """
     if len(wanted) != len(found):
         return float("inf")
-    largest = max(map(abs, wanted)) or 1.0
-    return max(abs(a - b) for a, b in zip(wanted, found, strict=True)) / largest
+    floor = min(1.0, max(map(abs, wanted))) or 1.0  # a small probability has no third digit of its own
+    return max(abs(a - b) / max(abs(a), floor) for a, b in zip(wanted, found, strict=True))
 
 
 def _scores(folder: str | Path, images: Sequence[str | Path]) -> list[float]:
