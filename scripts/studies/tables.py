@@ -1,9 +1,9 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Rows files and the tables of ``docs/`` that are made from them.
+Rows files and the tables of ``docs/`` and of the models' cards that are made from them.
 
-    python scripts/studies/tables.py             # write every table of docs/ anew from its rows
+    python scripts/studies/tables.py             # write every table anew from its rows
     python scripts/studies/tables.py --check     # exit code 1 where a page and its rows differ
 
 A table stands between ``<!-- table of STUDY -->`` and ``<!-- end of the table -->``, where STUDY is a file of
@@ -135,13 +135,18 @@ def with_tables(text: str) -> str:
     return MARKED.sub(made, text)
 
 
+def pages() -> list[Path]:
+    """Return the pages that may have tables: of ``docs/``, and the cards of the models."""
+    return sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*/README.md")])
+
+
 def main() -> None:
     """Write or check the tables of all pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
     differ = []
-    for page in sorted((ROOT / "docs").rglob("*.md")):
+    for page in pages():
         text = page.read_text()
         if (new := with_tables(text)) != text:
             differ.append(page.relative_to(ROOT).as_posix())
