@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from bundle.files import OWN_ROOT, file_sha256
 from bundle.model.content import FAMILIES, FORMAT, FORMAT_VERSION, MODEL_FILE, sealed
 from bundle.model.file import ModelFile
 
-__all__ = ["read_model", "shipped_models"]
+__all__ = ["own_or_shipped", "read_model", "shipped_models"]
 
+logger = logging.getLogger(__name__)
 _FORMATS = (FORMAT, "attention-imaging model")  # the second of files from before
 _LARGEST = 4 * 2**20  # bytes; a real one has less than 100 kB
 SHIPPED_MODELS = OWN_ROOT / "models"
@@ -78,6 +81,25 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
 def shipped_models() -> list[str]:
     """Return the names of the models that lie beside the package, in ``models``."""
     return sorted(file.parent.name for file in SHIPPED_MODELS.glob(f"*/{MODEL_FILE}"))
+
+
+def own_or_shipped(folder: str | Path, name: str) -> str:
+    """
+    Return a folder where it has weights or a model file, else the name of a shipped model, and say so in the log.
+
+    Args:
+        folder: where a training of one's own would have left a model.
+        name: of the shipped model.
+    """
+    if any((Path(folder) / file).is_file() for file in (MODEL_FILE, "model.pt")) or name not in shipped_models():
+        return str(folder)
+    _say_shipped(str(folder), name)
+    return name
+
+
+@functools.cache  # a run asks twice, and is told once
+def _say_shipped(folder: str, name: str) -> None:
+    logger.warning("no --model_dir, and no model in '%s': the shipped model '%s' is used", folder, name)
 
 
 def _model_file(path: str | Path) -> Path:

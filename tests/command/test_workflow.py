@@ -203,7 +203,6 @@ class TestOneLineForEachMistake(_Folder):
 
     def test_models(self):
         for words, message in (
-            ([], "model_dir must be the folder of a trained model, 'out' does not exist."),
             (["--model_dir", "nothing"], "model_dir must be the folder of a trained model, 'nothing' does not exist."),
             (["--model_dir", "file"], "model_dir must be the folder of a trained model, 'file' has no model.json."),
             (["--ckpt_path", "data"], "ckpt_path must be an existing file, got the folder 'data'."),

@@ -19,7 +19,7 @@ import bundle
 from bundle.anomaly import ADFA
 from bundle.anomaly.calibration import write_calibration
 from bundle.files import file_sha256
-from bundle.model import compact, read_file, read_model
+from bundle.model import compact, own_or_shipped, read_file, read_model
 from bundle.model.compact import compact_model
 from bundle.model.content import sealed
 from bundle.networks.pretrained import efficientnet_lite0_weights
@@ -99,6 +99,14 @@ class TestCompactModel(unittest.TestCase):
                 read_model("other")
             shutil.copytree(self.whole, elsewhere / "small")
             self.assertEqual(read_model("small").folder, Path("small"))
+
+    def test_the_shipped_model_answers_where_no_own_one_was_trained(self):
+        with mock.patch.object(read_file, "SHIPPED_MODELS", self.root / "shipped"):
+            with self.assertLogs(read_file.logger, "WARNING") as log:
+                self.assertEqual(own_or_shipped(self.root / "no model", "small"), "small")
+            self.assertRegex(log.output[0], "no --model_dir, .* the shipped model 'small' is used")
+            self.assertEqual(own_or_shipped(self.whole, "small"), str(self.whole))
+            self.assertEqual(own_or_shipped("here", "unknown"), "here")
 
 
 if __name__ == "__main__":
