@@ -21,17 +21,21 @@ from set_parts import FOLDS, SHIPPED, Chosen, Row, demo_patients, lesion_boxes, 
 
 __all__ = ["ANOMALY_SETS"]
 
+ADULT = 18  # years
 PERSON = re.compile(r"(person\d+|IM-\d+|NORMAL2-IM-\d+)")
 
 
 def nih_films(data: Path, view: str, fold: int) -> Iterable[Row]:
-    """Yield the films of one view of folds 0 to 2: normal ones to train with, all of a fold, if any, to test with."""
+    """Yield the films of one view of folds 0 to 2: normal ones to train with, all of a fold to test with.
+
+    A shipped model has no fold to test with, and trains on adults.
+    """
     folder = data / "nih_part"
     with (folder / "manifest.csv").open(newline="") as stream:
         films = [film for film in csv.DictReader(stream) if film["view"] == view and int(film["fold"]) < FOLDS]
     if fold == SHIPPED:
         shown = demo_patients()
-        films = [film for film in films if film["patient"] not in shown]
+        films = [film for film in films if film["patient"] not in shown and int(film["age"]) >= ADULT]
     for film in films:
         tested, normal = fold != SHIPPED and int(film["fold"]) == fold % FOLDS, film["no_finding"] == "1"
         if tested or normal:
