@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import csv
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -22,6 +24,21 @@ with mock.patch.object(sys, "path", [str(ROOT / "scripts/checks"), *sys.path]):
 
 def run(*args):
     return subprocess.run([sys.executable, str(SCRIPT), *map(str, args)], capture_output=True, text=True)
+
+
+class TestDemoFilms(unittest.TestCase):
+    def test_films_are_those_of_the_demo_patients(self):
+        with (ROOT / "models/demo_patients.csv").open(newline="") as stream:
+            rows = {Path(row["image"]).stem: row for row in csv.DictReader(stream)}
+        files = {path.stem: path for path in (ROOT / "models/demo_films").glob("*.dcm")}
+        self.assertEqual(files.keys(), rows.keys())
+        for name, path in files.items():
+            with self.subTest(name):
+                ds = pydicom.dcmread(path)
+                self.assertLess(path.stat().st_size, 100_000)
+                self.assertEqual((ds.Modality, ds.ViewPosition, ds.pixel_array.shape), ("CR", "PA", (512, 512)))
+                self.assertEqual(ds.PatientID, f"DEMO-{rows[name]['patient']}")
+                self.assertIn("Wang et al., CVPR 2017", ds.DerivationDescription)
 
 
 class TestDemo(unittest.TestCase):
