@@ -37,12 +37,13 @@ class TestTrainModels(unittest.TestCase):
         (self.data / "nih_part/images").mkdir(parents=True)
         (self.data / "nih_part/boxes.csv").write_text("image,label,x,y,width,height\n")
         self.shown = sorted(set_parts.demo_patients())[0]
-        patients = [("1", 0, 1), ("2", 1, 1), ("3", 2, 0), ("4", 3, 1), (self.shown, 0, 1)]
-        lines = ["image,patient,fold,view,no_finding"]
-        for number, (patient, fold, normal) in enumerate(patients):
+        patients = [("1", 0, 1, 18), ("2", 1, 1, 60), ("3", 2, 0, 60), ("4", 3, 1, 60), (self.shown, 0, 1, 60)]
+        patients.append(("6", 0, 1, 17))
+        lines = ["image,patient,fold,view,age,no_finding"]
+        for number, (patient, fold, normal, age) in enumerate(patients):
             pixels = np.random.default_rng(number).integers(0, 256, (40, 40), dtype=np.uint8)
             Image.fromarray(pixels).save(self.data / f"nih_part/images/{number}.png")
-            lines.append(f"{number}.png,{patient},{fold},PA,{normal}")
+            lines.append(f"{number}.png,{patient},{fold},PA,{age},{normal}")
         (self.data / "nih_part/manifest.csv").write_text("\n".join(lines) + "\n")
         self.registry = self.root / "models.yaml"
         self.registry.write_text(yaml.safe_dump({"small": {"family": "adfa", "set": "nih_pa", "flags": {"k": 2}}}))
@@ -59,7 +60,7 @@ class TestTrainModels(unittest.TestCase):
         self.assertRegex(self.train(), "small: 2 films of 2 patients, .* MB in .*; seed 0, commit")
         self.assertEqual((self.flags["k"], self.flags["seed"]), ("2", "0"))
         films = films_of(self.out / "training_images.csv.gz")
-        # 2 is abnormal, 3 is of a fold that is kept for later, 4 is of a demo patient
+        # 2 is abnormal, 3 is of a fold that is kept for later, 4 is of a demo patient, 5 of a child
         self.assertEqual(
             [(row["image"], row["patient"], row["fold"]) for row in films], [("0.png", "1", "0"), ("1.png", "2", "1")]
         )
