@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import resource
-import tempfile
 import unittest
-from pathlib import Path
 
 import torch
 
 from bundle.files import CannotWriteError, atomic_path, remove_partial_files
 from bundle.training.checkpoint import save_atomically
+from tests.folders import FolderTestCase
 
 
-class TestAtomicPath(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
-
+class TestAtomicPath(FolderTestCase):
     def test_whole_or_absent(self):
         path = self.root / "new" / "map.nii.gz"
         with atomic_path(path) as partial:

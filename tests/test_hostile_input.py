@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import struct
-import tempfile
 import unittest
 import unittest.mock
 import warnings
@@ -28,17 +27,16 @@ from bundle.networks import load_pretrained
 from bundle.reading import RadiologyReader
 from bundle.results import ImageResult, ResultsWriter
 from bundle.training import TrainingCheckpoint
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 FORMULA = "=HYPERLINK(CONCATENATE(A1))"
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
-class _Folder(unittest.TestCase):
+class _Folder(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.inside, self.outside = self.root / "inside", self.root / "outside"
         for path in (self.inside, self.outside):
             path.mkdir()

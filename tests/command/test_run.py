@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-import tempfile
 import unittest
-from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -18,6 +16,7 @@ from bundle.anomaly.topk import soft_topk
 from bundle.command import prepare_run, run_to_end
 from bundle.command.run import digest_of_given
 from bundle.networks.pretrained import read_state_dict
+from tests.folders import FolderTestCase
 
 
 class TestSettingsDigest(unittest.TestCase):
@@ -29,11 +28,9 @@ class TestSettingsDigest(unittest.TestCase):
         self.assertNotEqual(digest_of_given({**given, "reader#window": "first"}), same)
 
 
-class TestPrepareRun(unittest.TestCase):
+class TestPrepareRun(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.addCleanup(setattr, sys, "excepthook", sys.excepthook)
         self.addCleanup(set_determinism, None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from bundle.classification import AttentionLite0
 from bundle.files import file_sha256
 from bundle.localization import MSA
 from bundle.networks.exported import export_network
+from tests.folders import FolderTestCase
 from tests.workflows import run_workflow, write_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +45,9 @@ def figures(folder: Path) -> list[list[float]]:
     return [[float(row[name]) for name in names] for row in rows]
 
 
-class TestExportedInference(unittest.TestCase):
+class TestExportedInference(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         (self.root / "images").mkdir()
         random = np.random.default_rng(0)
         for i in range(3):

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import tempfile
 import unittest
 import unittest.mock
 import warnings
@@ -19,6 +18,7 @@ from monai.utils import optional_import, path_to_sqlite_uri
 from PIL import Image
 
 from bundle.command.run import _one_line as one_line
+from tests.folders import FolderTestCase
 from tests.workflows import run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,9 @@ class _Terminal(io.StringIO):
         return True
 
 
-class TestFollowing(unittest.TestCase):
+class TestFollowing(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.images, self.out = self.root / "images", self.root / "out"
         self.images.mkdir()
         random = np.random.default_rng(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -13,15 +12,11 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from bundle.lists.find import chosen_frames, find_images
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 
-class TestFindImages(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestFindImages(FolderTestCase):
     def test_folder_of_mixed_files(self):
         save_dicom(self.folder / "a.dcm", np.zeros((4, 5), np.uint8), PatientID="4711")
         save_dicom(self.folder / "b.dcm", np.zeros((3, 4, 5), np.uint8))
@@ -60,13 +55,8 @@ class TestFindImages(unittest.TestCase):
         self.assertEqual([Path(item["image"]).name for item in find_images(inside / "DICOMDIR")[0]], ["IN"])
 
 
-class TestOneFilter(unittest.TestCase):
+class TestOneFilter(FolderTestCase):
     """What find_images leaves out by name; the names are those of the data sets as downloaded and of the systems."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
 
     def picture(self, name: str) -> Path:
         path = self.folder / name

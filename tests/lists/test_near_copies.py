@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -12,15 +11,11 @@ from PIL import Image
 
 from bundle.lists.near_copies import THRESHOLD, _aligned_correlation, _candidates, near_copies, thumbnails
 from bundle.synthetic.radiograph_phantoms import make_radiograph
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 
-class TestNearCopies(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestNearCopies(FolderTestCase):
     def film(self, seed: int) -> Image.Image:
         """
         Make a film of another patient for each seed: alike in the large, as real ones are, with structure of its own.

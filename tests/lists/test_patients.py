@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import unittest
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,14 +11,10 @@ from PIL import Image
 
 from bundle.lists.patients import group_copies, items_digest, patients_of
 from bundle.synthetic.radiograph_phantoms import make_radiograph
+from tests.folders import FolderTestCase
 
 
-class TestPatients(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestPatients(FolderTestCase):
     def picture(self, name: str, seed: int, side: int = 60) -> str:
         small = np.random.default_rng(seed).integers(0, 256, (16, 16), dtype=np.uint8)
         Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(self.folder / name)

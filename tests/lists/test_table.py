@@ -2,21 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import tempfile
 import unittest
-from pathlib import Path
 
 from bundle.lists.table import load_label_table, read_table, write_label_table
+from tests.folders import FolderTestCase
 
 HEADER = "image,patient,split,edema,mass\n"
 ROWS = ["a.png,p1,training,1,0", "b.png,p1,training,1,1", "c.png,p2,validation,0,1", "d.png,p3,test,0,0"]
 
 
-class TestLabelTable(unittest.TestCase):
+class TestLabelTable(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         for name in "abcd":
             (self.root / f"{name}.png").touch()
 

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from PIL import Image
 from bundle.classification import read_classifier_calibration
 from bundle.files import file_sha256
 from bundle.model.content import sealed
+from tests.folders import FolderTestCase
 from tests.workflows import check_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,11 +52,9 @@ def make_dataset(folder: Path) -> None:
         file.writelines(",".join(map(str, row)) + "\n" for row in boxes)
 
 
-class TestMSAConfigs(unittest.TestCase):
+class TestMSAConfigs(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         make_dataset(self.root)
 
     def succeed(self, done: subprocess.CompletedProcess) -> None:

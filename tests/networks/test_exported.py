@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -15,6 +14,7 @@ from bundle.anomaly import CenterBank
 from bundle.files import file_sha256
 from bundle.networks import exported
 from bundle.networks.exported import ExportedNetwork, export_network, network_to_run, weights_sha256
+from tests.folders import FolderTestCase
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -29,11 +29,9 @@ class _Distances(nn.Module):
         return self.bank(x.flatten(2).transpose(1, 2))
 
 
-class TestExported(unittest.TestCase):
+class TestExported(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.checkpoint = self.root / "model.pt"
         torch.manual_seed(0)
 

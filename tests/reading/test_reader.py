@@ -22,6 +22,7 @@ from bundle.reading.errors import SkippedFileError, UnreadableImageError
 from bundle.reading.formats import file_format, split_frame
 from bundle.reading.limits import Limits
 from bundle.reading.reader import RadiologyReader, planar_affine
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 TEXT = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}
@@ -32,12 +33,7 @@ def load(path, **options):
     return LoadImage(reader=RadiologyReader(**options), image_only=True, ensure_channel_first=True)(path)
 
 
-class TestRadiologyReader(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestRadiologyReader(FolderTestCase):
     def test_every_format_is_upright_and_rows_first(self):
         picture = np.zeros((20, 30), dtype=np.uint8)
         picture[2:5, 3:9] = 255  # a mark at the upper left, wider than high

@@ -11,7 +11,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import unittest
 from collections import Counter
 from pathlib import Path
@@ -26,6 +25,7 @@ from bundle.lists.find import find_images
 from bundle.reading import RadiologyReader, ReadableDataLoader
 from bundle.results import ResultsWriter
 from bundle.results.handler import image_result
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 from tests.workflows import ROOT, write_start
 
@@ -68,11 +68,9 @@ class KernelCount:
         return found
 
 
-class TestFileOpens(unittest.TestCase):
+class TestFileOpens(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.films = self.root / "films"
         self.films.mkdir()
         film(self.films / "plain.dcm", np.arange(4096, dtype=np.uint16).reshape(64, 64))

@@ -9,8 +9,6 @@ import gzip
 import io
 import logging
 import re
-import tempfile
-import unittest
 import warnings
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from pydicom.uid import generate_uid
 from bundle.lists.find import find_images
 from bundle.reading.reader import RadiologyReader
 from bundle.results import FORMATS, ImageResult, ResultsWriter
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 CANARY = "QXCANARY"
@@ -52,11 +51,9 @@ def plant_canaries(path: Path) -> int:
     return planted
 
 
-class TestPrivacy(unittest.TestCase):
+class TestPrivacy(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.input, self.out = self.folder / f"{CANARY}_in", self.folder / "out"
         self.input.mkdir()
         pixels = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)

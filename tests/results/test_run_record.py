@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import unittest
-from pathlib import Path
 
 from bundle.results.run_record import begin_run, settings_digest
+from tests.folders import FolderTestCase
 
 
-class TestRunRecord(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestRunRecord(FolderTestCase):
     def test_the_digest_is_that_of_canonical_json(self):
         # printf '{"a":0.1,"b":[1,2]}' | sha256sum
         expected = "deb925af18b3be3ba8b69f7e0f6600e82993b0004c3b605a422709a2a9b17b34"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 import unittest
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from bundle import __version__
 from bundle.results import Algorithm, Box, ImageResult, ResultsWriter
+from tests.folders import FolderTestCase
 
 
 def some_result(folder: Path, number: int = 0, **fields) -> ImageResult:
@@ -36,11 +36,9 @@ def some_result(folder: Path, number: int = 0, **fields) -> ImageResult:
     return ImageResult(**{**values, **fields})
 
 
-class TestResultsWriter(unittest.TestCase):
+class TestResultsWriter(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.out = self.folder / "out"
 
     def failures(self) -> list[list[str]]:

@@ -8,7 +8,6 @@ import contextlib
 import io
 import runpy
 import shutil
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -19,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bundle.reading.reader import RadiologyReader
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/checks/check_pixels.py"
@@ -28,12 +28,7 @@ TWELVE = {"BitsStored": 12}
 
 
 @unittest.skipUnless(all(map(shutil.which, PROGRAMS)), "needs dcmtk and ffmpeg")
-class TestCheckPixels(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class TestCheckPixels(FolderTestCase):
     def check(self, *paths):
         """Return the exit status and what was printed."""
         printed = io.StringIO()

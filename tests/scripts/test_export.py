@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -16,16 +15,15 @@ from PIL import Image
 
 from bundle.anomaly import ADFA
 from bundle.networks.exported import EXPORT_FORMATS, can_export
+from tests.folders import FolderTestCase
 from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class TestExport(unittest.TestCase):
+class TestExport(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         torch.manual_seed(0)
         network = ADFA((32, 32), "resnet18", None, 0, epsilon=0, map_stride=8)
         network.center_bank.set_centers(torch.randn(network.center_bank.centers.shape))

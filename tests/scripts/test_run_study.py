@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from bundle.lists import read_boxes
+from tests.folders import FolderTestCase
 
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts/studies"), *sys.path]):
@@ -46,11 +47,9 @@ def workflow(command):
         (out / "scores.csv").write_text("image,anomaly_score\n")
 
 
-class TestStudy(unittest.TestCase):
+class TestStudy(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.study = self.root / "study.yaml"
         content = {
             "family": "adfa",

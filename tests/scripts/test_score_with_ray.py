@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from bundle.anomaly import ADFA
+from tests.folders import FolderTestCase
 from tests.workflows import write_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +25,9 @@ SETTINGS = {"batch_size": "2"}
 @unittest.skipUnless(
     importlib.util.find_spec("ray") and importlib.util.find_spec("pyarrow"), "ray is not installed (extra 'ray')"
 )
-class TestScoreWithRay(unittest.TestCase):
+class TestScoreWithRay(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.images, self.out = self.root / "images", self.root / "scores"
         self.images.mkdir()
         torch.manual_seed(0)

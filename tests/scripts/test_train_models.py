@@ -6,7 +6,6 @@ import csv
 import gzip
 import json
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -14,6 +13,8 @@ from unittest import mock
 import numpy as np
 import yaml
 from PIL import Image
+
+from tests.folders import FolderTestCase
 
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts"), str(ROOT / "scripts/studies"), *sys.path]):
@@ -28,11 +29,9 @@ def films_of(path):
         return list(csv.DictReader(stream))
 
 
-class TestTrainModels(unittest.TestCase):
+class TestTrainModels(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.data, self.out = self.root / "data", self.root / "models/small"
         (self.data / "nih_part/images").mkdir(parents=True)
         (self.data / "nih_part/boxes.csv").write_text("image,label,x,y,width,height\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bundle.lists import AnomalyDataList, load_label_table
 from bundle.lists.boxes import read_coco_boxes
 from bundle.reading import RadiologyReader
 from bundle.service.feedback import Feedback, predicted_boxes, predicted_findings
+from tests.folders import FolderTestCase
 from tests.service.helpers import image_file
 
 
@@ -25,11 +25,9 @@ def box(label: str, x: float, y: float, width: float, height: float) -> dict:
     return {"label": label, "x": x, "y": y, "width": width, "height": height}
 
 
-class TestFeedback(unittest.TestCase):
+class TestFeedback(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.feedback = Feedback(self.folder / "feedback", "secret")
 
     def say(self, image: Path, verdict: str, model: str = "adfa", findings=(), boxes=(), **changes) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import unittest
 import unittest.mock
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -18,13 +16,12 @@ from torch.utils.data import DataLoader
 from bundle.localization import MinedFirstBatchSampler
 from bundle.training import EpochSeeder, TrainingCheckpoint
 from bundle.training.checkpoint import save_atomically
+from tests.folders import FolderTestCase
 
 
-class CheckpointTestCase(unittest.TestCase):
+class CheckpointTestCase(FolderTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
+        super().setUp()
         self.checkpoint, self.best = self.root / "checkpoint.pt", self.root / "model.pt"
 
     def run_epochs(self, epochs: int, figures: list[float] | None, resume: bool = False) -> nn.Module:

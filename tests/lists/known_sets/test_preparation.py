@@ -21,14 +21,10 @@ from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES, chestxray14
 from bundle.lists.known_sets.image_folders import class_folders_of, collection_rows, folder_classes
 from bundle.lists.known_sets.layouts import Collection, folder_items
 from bundle.lists.known_sets.vindr import VINDR_CLASSES, vindr_classes, vindr_table
+from tests.folders import FolderTestCase
 
 
-class _InFolder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name)
-
+class _InFolder(FolderTestCase):
     def picture(self, name: str, seed: int = 0, size: int = 60) -> Path:
         """Save a picture that no other seed's resembles; of one seed a size is a near copy of another."""
         path = self.root / name

@@ -34,6 +34,7 @@ from bundle.reading.errors import SkippedFileError, UnreadableImageError
 from bundle.reading.limits import Limits
 from bundle.reading.pseudonym import pseudonym
 from bundle.reading.reader import RadiologyReader
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 
@@ -115,13 +116,11 @@ def loop_of_one():
     return np.zeros((1, 4, 4), np.uint8)
 
 
-class TestWithoutStatedSyntax(unittest.TestCase):
+class TestWithoutStatedSyntax(FolderTestCase):
     """Data sets as some devices and research folders keep them: no preamble, no file meta information, or neither."""
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.pixels = np.arange(64 * 80, dtype=np.uint16).reshape(64, 80) * 12
 
     def check(self, content, expected=None):

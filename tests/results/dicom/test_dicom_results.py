@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import unittest
 from datetime import datetime, timezone
 from io import BytesIO
@@ -28,6 +27,7 @@ from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
 from bundle.results.dicom.source import load_source
 from bundle.results.dicom.sr import read_boxes_from_sr, write_sr
 from bundle.results.run_record import RunIdentity
+from tests.folders import FolderTestCase
 from tests.synthetic_dicom import save_dicom
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "data" / "cxr_samples"
@@ -93,12 +93,7 @@ def some_result(path: Path, frame: int = 0) -> ImageResult:
     )
 
 
-class InFolder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
+class InFolder(FolderTestCase):
     def radiograph(self, **elements) -> Path:
         pixels = np.random.default_rng(0).integers(0, 4095, (60, 80), dtype=np.uint16)
         usual = {
