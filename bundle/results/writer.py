@@ -63,7 +63,7 @@ class ResultsWriter:
         threshold: score from which an image is called abnormal, and heat above which a pixel belongs to the mask.
         heat_range: values shown as no heat and as full heat, for all images; 0 to 1 if nothing says otherwise.
         input_root: folder that sources are named relative to; outside of it they are named by their bare file name.
-        notes: sentences that a reader of the report must know, or one sentence.
+        notes: sentences that a reader of the report must know, or one sentence; empty ones are left out.
         fixed_time: time of the run in ISO 8601: two runs with the same one, settings and sources write the same bytes.
             For tests; ``None`` takes the present moment, and every run has its own times and DICOM UIDs.
         strict: an image that is not assessed is a failure, and gets no result.
@@ -96,7 +96,7 @@ class ResultsWriter:
         self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
         self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
         self.input_root = input_root
-        self.notes = [notes] if isinstance(notes, str) else list(notes)
+        self.notes = [note for note in ([notes] if isinstance(notes, str) else notes) if note]
         if not isinstance(strict, bool):  # the command line takes `false` for a word, which would count as true
             raise ValueError(f"strict must be True or False, spelled so, got '{strict}'.")
         self.strict = strict
