@@ -52,8 +52,9 @@ from bundle.model import save_start
 
 SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parents[1]
-PAPER = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4}
+PAPER = {"descriptor_channels": None, "epsilon": 0.1, "map_stride": 4, "whole_weight": 0.0}
 DEFAULT = {"descriptor_channels": 0, "epsilon": 0.0, "map_stride": 8}
+MAP_ALONE = {**DEFAULT, "whole_weight": 0.0}
 OTHERS = {
     "soft_topk": ("benchmark_soft_topk.py", ["--repeats", "1", "--rows", "128"]),
     "reading": ("benchmark_reading.py", ["--repeats", "1"]),
@@ -110,7 +111,12 @@ def inference(args: argparse.Namespace) -> None:
         network = make(backbone, PAPER)
         with torch.inference_mode():
             slow = paper_seconds(network, lambda rows, n=network: paper_map(n, image, 200, rows), args.rows)
-        for name, setting in (("paper's: soft 0.1, stride 4", PAPER), ("default: hard, stride 8", DEFAULT)):
+        settings = {
+            "paper's: soft 0.1, stride 4": PAPER,
+            "default's map alone: hard, stride 8": MAP_ALONE,
+            "default: and the whole image, beside the trunk up to stride 32": DEFAULT,
+        }
+        for name, setting in settings.items():
             network = make(backbone, setting)
             with torch.inference_mode():
                 found = seconds(
