@@ -7,7 +7,9 @@ Export trained networks as TorchScript (.ts), torch.export (.pt2) and ONNX, besi
 
 Prints, for each family and format, the largest difference from the network itself on the images, read as inference
 reads them, in batches of several sizes; the size of the file; and images a second on one CPU thread. Ends with 1 where
-a difference is above --tolerance. An exported file runs with `--exported OUT/model.onnx` after the inference command.
+a difference is above --tolerance and twice that of the network itself between sizes of batches together: a distance
+in whitened features of few images magnifies float32's rounding. An exported file runs with `--exported OUT/model.onnx`
+after the inference command.
 """
 
 from __future__ import annotations
@@ -98,13 +100,17 @@ def main() -> None:
         args.formats = [suffix for suffix in args.formats if suffix not in lacking]
     torch.set_num_threads(1)
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    worst = 0.0
+    refused = ""
     for folder in args.model:
+        allowed = args.tolerance
         for name, suffix, difference, share, size, speed in rows_of(folder, args):
-            worst = max(worst, share)
+            if suffix == OWN:
+                allowed = args.tolerance + 2 * share
+            elif share > allowed:
+                refused = f"{name}{suffix} differs by {share:.1e} of the largest output, above {allowed:.1e}"
             print(f"| {name} | {suffix} | {difference:.1e} | {share:.1e} | {size:.1f} | {speed:.1f} |", flush=True)
-    if worst > args.tolerance:
-        sys.exit(f"error: the largest difference is {worst:.1e} of the largest output, above {args.tolerance:g}")
+    if refused:
+        sys.exit(f"error: {refused}")
 
 
 if __name__ == "__main__":
