@@ -50,7 +50,8 @@ def write_images(folder: Path, classes: list[str]) -> None:
             [name, f"patient {i}", split, *(int(n == square) for n in range(2)), *[square] * (len(classes) - 2)]
         )
     boxes = [["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]]
-    boxes += [[Path(row[0]).name, classes[1], 30, 20, 30, 30] for row in rows if row[4]] if classes[1:] else []
+    finding = "Mass" if classes[1:] == ["square"] else "".join(classes[1:2])  # ADFA has no classes: any finding
+    boxes += [[Path(row[0]).name, finding, 30, 20, 30, 30] for row in rows if row[4]] if finding else []
     for file, table in (("labels.csv", [["image", "patient", "split", *classes], *rows]), ("boxes.csv", boxes)):
         with (folder / file).open("w", newline="") as stream:
             csv.writer(stream).writerows(table)
