@@ -65,7 +65,7 @@ class StudyOperator(Operator):
         """Run the workflow of the command line."""
         files = sorted(path for path in self._input.rglob("*") if path.is_file())
         produced = self._workflow.run(files, self._output)
-        logger.info("%d images, %d DICOM results", produced.images, len(produced.results))
+        logger.info("%d images, %d DICOM results", len(produced.images), len(produced.results))
         op_output.emit(str(self._output), "output_folder")
 
     def stop(self) -> None:

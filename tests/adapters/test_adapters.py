@@ -74,8 +74,10 @@ class TestAdapters(unittest.TestCase):
             SimpleNamespace(output=lambda name: SimpleNamespace(condition=lambda c: ports.append((name, c))))
         )
         operator.start()
-        operator.compute(None, SimpleNamespace(emit=lambda *what: sent.append(what)), None)
+        with self.assertLogs(app["logger"], "INFO") as log:
+            operator.compute(None, SimpleNamespace(emit=lambda *what: sent.append(what)), None)
         operator.stop()
+        self.assertIn("1 images, 4 DICOM results", log.output[0])
         self.assertEqual((ports, sent), ([("output_folder", "none")], [(str(self.folder / "out"), "output_folder")]))
         self.assertEqual(len(list((self.folder / "out" / "dicom").glob("*.dcm"))), 4)
 
