@@ -131,7 +131,7 @@ class TestBadDays(unittest.TestCase):
     def test_the_same_seed_gives_the_same_files(self):
         found = []
         for name in ("first", "second"):
-            out = self.root / name
+            out = self.root / name / "model"  # a record names the folder of its model
             run_here(
                 "adfa_train", dataset_dir=self.images, output_dir=out, max_epochs=1, tensorboard=False, batch_size=4
             )

@@ -47,7 +47,6 @@ def check_model(
     """
     if not isinstance(override, bool):
         raise ValueError(f"override_model must be True or False, spelled so, got '{override}'.")
-    name = model.folder.name or model.folder
     different: dict[str, tuple[Any, Any]] = {
         key: (value, model.settings[key])
         for key, value in settings.items()
@@ -61,7 +60,7 @@ def check_model(
         different["ckpt_path"] = (weights_sha256[:12], model.weights_sha256[:12])
         if not override:
             raise ValueError(
-                f"the weights in use are not those of the model '{name}': SHA-256 "
+                f"the weights in use are not those of the model '{model.name}': SHA-256 "
                 f"{weights_sha256[:12]} in place of {model.weights_sha256[:12]}. A training that "
                 "was ended goes on with --resume True; --override_model True uses them all the same, uncalibrated."
             )

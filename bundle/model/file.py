@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +38,11 @@ class ModelFile:
     folder: Path
     content: Mapping[str, Any]
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, without its path."""
+        return Path(os.path.abspath(self.folder)).name
 
     @property
     def family(self) -> str:
@@ -102,9 +108,8 @@ class ModelFile:
 
     def contradiction(self, name: str, value: Any, known: Any) -> str:
         """Return the words for a setting of a run that is another than the model's."""
-        folder = self.folder.name or self.folder
         given, trained = setting_text(value), setting_text(known)
-        return f"--{name} {given} contradicts the model '{folder}', which was trained with {trained}: leave it out"
+        return f"--{name} {given} contradicts the model '{self.name}', which was trained with {trained}: leave it out"
 
     @property
     def described(self) -> dict[str, Any]:

@@ -42,16 +42,18 @@ class Algorithm:
     What made the results, as tables, report and DICOM objects state it.
 
     Args:
-        name: of the model, e.g. ``"ADFA, EfficientNet-Lite0"``.
+        name: of the method, e.g. ``"ADFA, EfficientNet-Lite0"``.
         version: of this package and, if it has one, of the model.
         weights_sha256: SHA-256 of the checkpoint file in hexadecimal, or ``None`` for a model without a file.
         parameters: settings that change the result, in words or numbers.
+        model: name of the model folder, without its path; a shipped model's own name. ``None`` where there is none.
     """
 
     name: str = "unnamed model"
     version: str = __version__
     weights_sha256: str | None = None
     parameters: dict[str, str | float] = field(default_factory=dict)
+    model: str | None = None
 
 
 @dataclass(frozen=True)

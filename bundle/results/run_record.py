@@ -61,7 +61,11 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def begin_run(
-    folder: Path, settings: Mapping[str, Any], resume: bool = False, fixed_time: str | None = None
+    folder: Path,
+    settings: Mapping[str, Any],
+    resume: bool = False,
+    fixed_time: str | None = None,
+    model: Mapping[str, str | None] | None = None,
 ) -> RunIdentity:
     """
     Write the record of a run into its output folder, and return the run's identity.
@@ -75,6 +79,7 @@ def begin_run(
         resume: continue the run of the record.
         fixed_time: time of the run in ISO 8601, which also names it: two runs with the same one, the same settings and
             sources write the same bytes. For tests; ``None`` takes the present moment and a random name.
+        model: ``name`` and ``weights_sha256`` of the model that is used; they stand in the record for its reader.
 
     Raises:
         ValueError: When ``fixed_time`` is no time in ISO 8601.
@@ -92,6 +97,7 @@ def begin_run(
         "started": fresh.started.isoformat(),
         "run": fresh.run,
         "settings_sha256": digest,
+        "model": dict(model or {}) or None,
     }
     with atomic_path(folder / _NAME) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -108,14 +108,16 @@ class ResultsWriter:
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             write_failures(self.output_dir / "failures.csv", [])
-            self.run = begin_run(self.output_dir, self._settings(), self.progress.resume, fixed_time)
+            made = self.algorithm
+            model = None if made.model is None else {"name": made.model, "weights_sha256": made.weights_sha256}
+            self.run = begin_run(self.output_dir, self._settings(), self.progress.resume, fixed_time, model)
         except OSError as error:
             raise ValueError(f"output_dir must be a folder that can be written to: {error.strerror}.") from None
 
     def _settings(self) -> dict[str, Any]:
         """Return what can change the content of a result; an archive would keep the first object of a UID."""
         return {
-            "algorithm": vars(self.algorithm),
+            "algorithm": {**vars(self.algorithm), "model": None},  # a folder that was moved is the same model
             "threshold": self.threshold,
             "heat_range": self.heat_range,
             "strict": self.strict,

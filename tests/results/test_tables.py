@@ -146,7 +146,7 @@ class TestTables(unittest.TestCase):
             [("x", "cut off")],
         )
         found = json.loads(self.path.read_text())
-        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("3.0", NOTICE, 1.0))
+        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("3.1", NOTICE, 1.0))
         self.assertEqual(found["algorithm"]["weights_sha256"], "ab" * 32)
         self.assertEqual(found["failures"], [{"file": "x", "reason": "cut off"}])
         first, second, _ = found["images"]

@@ -176,7 +176,19 @@ class TestResultsWriter(FolderTestCase):
         self.assertEqual((record["written_by"], record["version"]), ("attention-imaging-bundle", __version__))
         self.assertLessEqual(before, datetime.fromisoformat(record["started"]))
         self.assertRegex(record["settings_sha256"], "^[0-9a-f]{64}$")
-        self.assertEqual(set(record), {"written_by", "version", "started", "run", "settings_sha256"})
+        self.assertEqual(set(record), {"written_by", "version", "started", "run", "settings_sha256", "model"})
+        self.assertIsNone(record["model"])
+
+    def test_the_model_is_named_and_its_name_changes_no_result(self):
+        digests = set()
+        for name in ("one", "moved"):
+            with ResultsWriter(self.out, ("json", "report"), algorithm=Algorithm("ADFA", "1", "ab" * 32, model=name)):
+                record = json.loads((self.out / "run.json").read_text())
+            self.assertEqual(record["model"], {"name": name, "weights_sha256": "ab" * 32})
+            self.assertEqual(json.loads((self.out / "predictions.json").read_text())["algorithm"]["model"], name)
+            self.assertIn(f'<th scope="row">Model</th><td>{name}</td>', (self.out / "report.html").read_text())
+            digests.add(record["settings_sha256"])
+        self.assertEqual(len(digests), 1)
 
     def test_counts_the_verdicts(self):
         with self.assertLogs("bundle.results", "INFO") as log:
