@@ -26,6 +26,7 @@ _HINTS = {  # what difflib cannot guess
     "made_abnormal_share": "its name is '--synthetic_anomaly_share' now.",
     "backbone_weights": "its name is '--weights' now.",
     "pretrained": "its name is '--weights' now.",
+    "model": "a trained model is given as '--model_dir', by its folder or a shipped one's name.",
     "weights": "training starts from them; a trained model has its own, and is given as '--model_dir'.",
 }
 _FLAG = re.compile(r"--?[A-Za-z_+%]")
@@ -152,11 +153,11 @@ def check_settings(settings: Mapping[str, Any], content: dict, others: Iterable[
     Raises:
         ValueError: When a key is unknown; names the nearest known one. When the model has another value.
     """
-    known = {*content, *others, *_OF_MONAI}
+    known = {*content, *others, *_OF_MONAI} - {"model"}  # which is made of model_dir
     model = None
     for key, value in settings.items():
         name = key.lstrip("+")
-        if name not in known and name.isidentifier() and "model" in content:
+        if name not in {*known, "model"} and name.isidentifier() and "model" in content:
             model = model or _model(settings, content)
             if model is not None and name in model.settings:
                 model.check(name, typed_value(name, value) if isinstance(value, str) else value)

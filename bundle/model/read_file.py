@@ -16,7 +16,7 @@ from bundle.files import OWN_ROOT, file_sha256
 from bundle.model.content import FAMILIES, FORMAT, FORMAT_VERSION, MODEL_FILE, sealed
 from bundle.model.file import ModelFile
 
-__all__ = ["own_or_shipped", "read_model", "shipped_models"]
+__all__ = ["own_or_shipped", "read_model", "shipped_models", "shipped_note"]
 
 logger = logging.getLogger(__name__)
 _FORMATS = (FORMAT, "attention-imaging model")  # the second of files from before
@@ -83,18 +83,34 @@ def shipped_models() -> list[str]:
     return sorted(file.parent.name for file in SHIPPED_MODELS.glob(f"*/{MODEL_FILE}"))
 
 
-def own_or_shipped(folder: str | Path, name: str) -> str:
+def own_or_shipped(folder: str | Path, name: str, family: str) -> str:
     """
     Return a folder where it has weights or a model file, else the name of a shipped model, and say so in the log.
 
     Args:
         folder: where a training of one's own would have left a model.
-        name: of the shipped model.
+        name: of the family's shipped model; empty for a family without one.
+        family: for the message.
+
+    Raises:
+        ValueError: When the folder has no model and none is shipped.
     """
-    if any((Path(folder) / file).is_file() for file in (MODEL_FILE, "model.pt")) or name not in shipped_models():
+    if any((Path(folder) / file).is_file() for file in (MODEL_FILE, "model.pt")):
         return str(folder)
+    if name not in shipped_models():
+        raise ValueError(
+            f"--model_dir must name the folder of a trained model: '{folder}' has none, and no model of family "
+            f"{family} is shipped."
+        )
     _say_shipped(str(folder), name)
     return name
+
+
+def shipped_note(model: ModelFile) -> str:
+    """Return the sentence of a report that a shipped model made, nothing for another model."""
+    if model.folder.resolve().parent != SHIPPED_MODELS.resolve():
+        return ""
+    return f"Answered by the shipped model {model.name}, a baseline (models/README.md)."
 
 
 @functools.cache  # a run asks twice, and is told once

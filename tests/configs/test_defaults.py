@@ -32,7 +32,6 @@ OF_THE_RUN = {
     ("read_model", "family"): "what the model has to be",
     ("ToSourceGridd", "allow_missing_keys"): "a network without an attention map has none",
     ("ResultsWriter", "title"): "text",
-    ("ResultsWriter", "notes"): "text",
     ("auroc_metric", "classes"): "names of the classes",
     ("process_loader", "shuffle"): "training alone draws the order",
     ("ResultsWriter", "input_root"): "a path",

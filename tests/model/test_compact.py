@@ -103,10 +103,13 @@ class TestCompactModel(unittest.TestCase):
     def test_the_shipped_model_answers_where_no_own_one_was_trained(self):
         with mock.patch.object(read_file, "SHIPPED_MODELS", self.root / "shipped"):
             with self.assertLogs(read_file.logger, "WARNING") as log:
-                self.assertEqual(own_or_shipped(self.root / "no model", "small"), "small")
+                self.assertEqual(own_or_shipped(self.root / "no model", "small", "adfa"), "small")
             self.assertRegex(log.output[0], "no --model_dir, .* the shipped model 'small' is used")
-            self.assertEqual(own_or_shipped(self.whole, "small"), str(self.whole))
-            self.assertEqual(own_or_shipped("here", "unknown"), "here")
+            self.assertEqual(own_or_shipped(self.whole, "small", "adfa"), str(self.whole))
+            with self.assertRaisesRegex(
+                ValueError, "--model_dir must name the folder .*'here' has none, and no model of family msa is shipped"
+            ):
+                own_or_shipped("here", "", "msa")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -12,10 +13,10 @@ from pathlib import Path
 from bundle.files import file_sha256
 from bundle.model import read_model
 from tests.folders import FolderTestCase
-from tests.workflows import ROOT, run_workflow
+from tests.workflows import ROOT, run_command, run_workflow
 
 FILM = next((ROOT / "models/demo_films").glob("*.dcm"))
-SHIPPED = {"adfa": "chest_xray_anomaly"}
+SHIPPED = {"adfa": "chest_xray_anomaly", "sna": "chest_xray_findings"}
 
 
 class TestShippedModels(FolderTestCase):
@@ -38,6 +39,46 @@ class TestShippedModels(FolderTestCase):
                     found = self.named_model(family)
                 self.assertEqual(found, {"name": name, "weights_sha256": digest})
                 self.assertIn(f"the shipped model '{name}' is used", log.output[0])
+
+    def test_a_name_is_a_model_folder_on_the_command_line(self):
+        report = self.folder / "out/report.html"
+        for family, name in SHIPPED.items():
+            words = ("--args_file", f"configs/args_{family}_inference.yaml", "--input", str(FILM), "--model_dir", name)
+            status, errors = run_command(*words, "--output_dir", str(report.parent), "--formats", "report")
+            self.assertEqual((status, errors), (0, ""))
+            self.assertIn(f"Answered by the shipped model {name}, a baseline", report.read_text())
+
+    def test_one_line_where_no_model_is_shipped_or_it_is_of_another_family(self):
+        out = self.folder / "out"
+        none = (
+            f"error: --model_dir must name the folder of a trained model: '{out}' has none, and no model of family msa"
+        )
+        for task, flags, message in (
+            ("msa_inference", [], none),
+            ("msa_evaluate", [], none),
+            ("msa_inference", ["--model_dir", SHIPPED["sna"]], "is a model of family sna, msa is asked for."),
+            ("sna_evaluate", ["--model_dir", SHIPPED["adfa"]], "is a model of family adfa, sna is asked for."),
+            ("sna_inference", ["--model", SHIPPED["sna"]], "'--model' is no setting of this run: .* as '--model_dir'"),
+        ):
+            source = ("--dataset_dir" if "evaluate" in task else "--input", str(FILM.parent))
+            with self.subTest(task, flags=flags):
+                words = ("--args_file", f"configs/args_{task}.yaml", *source, "--output_dir", str(out), *flags)
+                status, errors = run_command(*words)
+                self.assertEqual((status, errors.count("\n")), (1, 1), errors)
+                self.assertRegex(errors, message)
+                self.assertFalse(out.exists())
+
+    def test_evaluation_takes_the_shipped_model_too(self):
+        classes = read_model(SHIPPED["sna"])["classes"]
+        films = sorted(FILM.parent.glob("*.dcm"))[:2]
+        rows = [[film.name, film.stem, "test", *(1 for _ in classes)] for film in films]
+        with (self.folder / "labels.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["image", "patient", "split", *classes], *rows])
+        for film in films:
+            shutil.copy(film, self.folder)
+        out = self.folder / "out"
+        run_workflow("sna_evaluate", dataset_dir=str(self.folder), output_dir=str(out), formats=["json"])
+        self.assertEqual(json.loads((out / "run.json").read_text())["model"]["name"], SHIPPED["sna"])
 
     def test_the_record_names_a_folder_without_its_path(self):
         own = self.folder / "Doe_Jane" / "of_ours"
