@@ -102,8 +102,10 @@ def train(name: str, data: Path, output_dir: Path, work: Path, registry: Path = 
     write_films(output_dir / "training_images.csv.gz", [row for _, row in films])
     size = (output_dir / "model.pt").stat().st_size
     kind = "half precision" if half else "float32"
+    patients = {row["patient"] for _, row in films} - {""}
+    of_patients = f" of {len(patients)} patients" if patients else ""
     return (
-        f"{name}: {len(films)} films of {len({row['patient'] for _, row in films})} patients, {size / 1e6:.2f} MB in "
+        f"{name}: {len(films)} images{of_patients}, {size / 1e6:.2f} MB in "
         f"{kind}, scores within {difference:.1g}; seed {seed}, commit {commit_of(ROOT)}, {device_name()}, "
         f"{(time.monotonic() - started) / 60:.1f} minutes"
     )

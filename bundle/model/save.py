@@ -34,6 +34,8 @@ def save_trained(
     changeable: Mapping[str, Any] | None = None,
     calibration: str | Path | None = None,
     mixed: bool = False,
+    modality: str = "",
+    view: str = "",
 ) -> None:
     """
     Write ``model.json`` for a network that has just been trained, in the first process.
@@ -49,9 +51,12 @@ def save_trained(
         changeable: see there.
         calibration: see there.
         mixed: whether several kinds of images were allowed.
+        modality: of the images whose files state none, see :py:func:`describe_training_set`.
+        view: the same.
     """
     named = [{**item, "image": item["image"].meta["filename_or_obj"]} for item in items]
-    training_set = describe_training_set(items, items_digest(named), gathered_cells(network, typical_images), mixed)
+    cells = gathered_cells(network, typical_images)
+    training_set = describe_training_set(items, items_digest(named), cells, mixed, modality, view)
     if training_set["features"] is None:
         logger.warning(
             "another kind of picture is recognized by tags, color and size alone: more needs images of 112 pixels a "

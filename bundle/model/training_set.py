@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,12 +18,15 @@ from bundle.model.typicality import cell_means, cross_fitted_distances, typical_
 from bundle.reading.dicom.pixels import CONTRADICTION
 from bundle.reading.formats import split_frame
 from bundle.reading.kinds import modality_family
+from bundle.rules import shown
 
 __all__ = ["check_one_kind", "describe_training_set", "outside_reason"]
 
 DECODERS = ("pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "python-gdcm", "Pillow", "nibabel", "itk")
 LEAST_SPREAD = 0.02  # of display values 0..1, between the 1st and the 99th percentile
 COLOR_SHARE = 0.1  # of the pixels, from which a picture is one in color: marks and a slight tint are none
+CODE_STRING = re.compile("[A-Z0-9][A-Z0-9_ ]{0,15}")  # of modality and view, PS3.5 6.2
+_WORDS = {"modality": "DX or US", "view": "PA or AP"}
 SHRUNK, STRETCHED = 0.5, 2.0  # of the training images' smallest side and range of aspects
 # of the features, chosen on brainmri, busi, nih and zhanglab with photographs as the other kind (docs/model.md)
 LEAST_LIMIT, MARGIN, LEAST_IMAGES = 1.45, 1.25, 10
@@ -33,6 +37,8 @@ def describe_training_set(
     digest: str,
     features: torch.Tensor | None = None,
     mixed: bool = False,
+    modality: str = "",
+    view: str = "",
 ) -> dict[str, Any]:
     """
     Return what ``model.json`` says of the images a model was trained on; no name and no path is in it.
@@ -43,12 +49,14 @@ def describe_training_set(
         features: cells of images that the weights were not fitted to, ``(N, 16, C)``, see
             :py:func:`bundle.model.typicality.cell_means`; fewer than ten are not used.
         mixed: more than one kind was allowed.
+        modality: of the images whose files state none, such as ``US``.
+        view: the same, such as ``PA``.
 
     Returns:
         counts of modalities, of gray and color, and of views; ranges of rows, columns and aspects; the typical
         features; versions of the decoders.
     """
-    facts = [facts_of(item["image"].meta) for item in items]
+    facts = [facts_of(item["image"].meta, modality, view) for item in items]
     sizes = [(fact["rows"], fact["columns"]) for fact in facts]
     return {
         "items": len({split_frame(str(item["image"].meta["filename_or_obj"])) for item in items}),
@@ -65,12 +73,12 @@ def describe_training_set(
     }
 
 
-def facts_of(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return modality, view, size, spread and color of an image, as noted by ``fit_to_input``."""
-    rows, columns = (int(side) for side in meta["source_size"])
+def facts_of(meta: Mapping[str, Any], modality: str = "", view: str = "") -> dict[str, Any]:
+    """Return modality and view, those given where the file states none, size, spread and color of an image."""
+    rows, columns = (int(side) for side in meta["source_size"])  # noted by fit_to_input, as spread and color are
     return {
-        "modality": str(meta.get("modality", "")),
-        "view": str(meta.get("view_position", "")),
+        "modality": str(meta.get("modality", "")) or modality,
+        "view": str(meta.get("view_position", "")) or view,
         "rows": rows,
         "columns": columns,
         "spread": float(meta["display_spread"]),
@@ -78,22 +86,29 @@ def facts_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_one_kind(items: Iterable[Mapping[str, Any]], mixed_training: bool = False) -> None:
+def check_one_kind(
+    items: Iterable[Mapping[str, Any]], mixed_training: bool = False, modality: str = "", view: str = ""
+) -> None:
     """
     Refuse a training set of more than one modality, or of gray and color images together.
 
-    Images that state no modality, as PNG files do, count as neither.
+    Images that state no modality, as PNG files do, count as the one that is given for them, or as neither.
 
     Args:
         items: preprocessed, with an ``image`` that still has its metadata.
         mixed_training: allow it; the model's file records that.
+        modality: of the images whose files state none, a word of DICOM (0008,0060) such as ``DX`` or ``US``.
+        view: the same, a word of (0018,5101) such as ``PA``.
 
     Raises:
-        ValueError: When there are several kinds and ``mixed_training`` is not true.
+        ValueError: When there are several kinds and ``mixed_training`` is not true, or a word is none of DICOM's form.
     """
+    for name, word in (("modality", modality), ("view", view)):
+        if not isinstance(word, str) or (word and not CODE_STRING.fullmatch(word)):
+            raise ValueError(f"{name} must be a word of DICOM such as {_WORDS[name]}, in capitals, got {shown(word)}.")
     if not isinstance(mixed_training, bool):
         raise ValueError(f"mixed_training must be True or False, spelled so, got '{mixed_training}'.")
-    facts = [facts_of(item["image"].meta) for item in items]
+    facts = [facts_of(item["image"].meta, modality) for item in items]
     for what, kinds in (
         ("modality", Counter(kind for fact in facts if (kind := modality_family(fact["modality"])))),
         ("photometric kind", Counter(fact["color"] for fact in facts)),

@@ -73,8 +73,11 @@ def in_folder(name: str) -> Callable[[Path, Path, int], Chosen]:
 
 
 def lesions(data: Path, work: Path, seed: int) -> Chosen:
-    """Return the flags of busi_part, with the boxes of its masks."""
+    """Return the flags of busi_part, with the boxes of its masks; a shipped model has its normal images alone."""
     root = data / "busi_part"
+    if seed == SHIPPED:
+        normal: list[Row] = [{"image": path, "split": "training"} for path in sorted((root / "normal").iterdir())]
+        return Chosen({"dataset_dir": write_table(work / "images.csv", normal), "allow_outside": True})
     rows: list[Row] = [
         {"image": f"{kind}/{path.name}"} for kind in ("benign", "malignant") for path in sorted((root / kind).iterdir())
     ]

@@ -64,6 +64,20 @@ class TestTrainingSet(unittest.TestCase):
         known = trained_on(item(modality="", view_position=""), item(modality="", view_position=""), item())
         self.assertEqual(outside_reason(known, {**META, "modality": "US", "view_position": "AP"}), "")
 
+    def test_what_is_said_of_files_that_state_nothing(self):
+        blank = {"modality": "", "view_position": ""}
+        known = describe_training_set([item(**blank), item(**blank)], "0" * 64, modality="DX", view="PA")
+        self.assertEqual((known["modalities"], known["views"]), ({"radiograph": 2}, {"PA": 2}))
+        self.assertEqual(outside_reason(known, {**META, **blank}), "")
+        self.assertRegex(outside_reason(known, {**META, "view_position": "AP"}), "view must be .* got AP")
+        self.assertRegex(outside_reason(known, {**META, "modality": "US"}), "modality must be .* got US")
+        check_one_kind([item(), item(**blank)], modality="CR")
+        with self.assertRaisesRegex(ValueError, "must be of one modality, found 1 radiograph, 1 US"):
+            check_one_kind([item(), item(**blank)], modality="US")
+        for words in ({"modality": "dx"}, {"view": "from the front"}, {"modality": 3}):
+            with self.assertRaisesRegex(ValueError, "must be a word of DICOM such as .*, in capitals, got"):
+                check_one_kind([item()], **words)
+
     def test_mixed_training_is_refused_unless_asked_for(self):
         for other, message in (
             ({"modality": "MR"}, "must be of one modality, found 2 radiograph, 1 MR"),

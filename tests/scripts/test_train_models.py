@@ -56,7 +56,7 @@ class TestTrainModels(FolderTestCase):
             return train_models.train("small", self.data, self.out, self.root / "work", self.registry)
 
     def test_a_folder_with_small_weights_and_the_films_without_demo_patients(self):
-        self.assertRegex(self.train(), "small: 2 films of 2 patients, .* MB in .*; seed 0, commit")
+        self.assertRegex(self.train(), "small: 2 images of 2 patients, .* MB in .*; seed 0, commit")
         self.assertEqual((self.flags["k"], self.flags["seed"]), ("2", "0"))
         films = films_of(self.out / "training_images.csv.gz")
         # 2 is abnormal, 3 is of a fold that is kept for later, 4 is of a demo patient, 5 of a child
