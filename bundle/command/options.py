@@ -34,7 +34,7 @@ __all__ = ["PATHS", "is_switch", "literal", "protected", "read_option", "read_op
 # options that name a file or a folder: always a plain value, never an expression
 PATHS = frozenset(
     "input dataset_dir output_dir model_dir ckpt_path calibration_path labels_csv boxes_path exported start_from "
-    "prior_path feature_cache weights recalibrate tracking_uri bundle_root input_root".split()
+    "init_from prior_path feature_cache weights recalibrate tracking_uri bundle_root input_root".split()
 )
 # paths that may also be nothing, which their configurations write as null
 _OR_NOTHING = frozenset({"feature_cache", "weights", "recalibrate"})

@@ -19,7 +19,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from bundle.command.closing_words import closing_words
 from bundle.command.command_line import check_settings, check_whole_run, listed
 from bundle.command.layers import located, merged_layers, read_layer
-from bundle.command.options import literal, read_option, read_options
+from bundle.command.options import literal, protected, read_option, read_options
 from bundle.command.run import command_line_of_this_run, digest_of_given, errors_as_one_line
 
 __all__ = ["BundleWorkflow"]
@@ -100,7 +100,7 @@ class BundleWorkflow(ConfigWorkflow):
             properties_path=properties_path,
             **read_options(settings, content),
         )
-        self.args_file = args_file
+        self.args_file, self._given = args_file, frozenset(settings)
         if "progress" in content and command_line is None:  # what was typed, `written_settings` tells
             self.parser["progress::written"] = {"given": digest_of_given(settings)}
 
@@ -116,11 +116,19 @@ class BundleWorkflow(ConfigWorkflow):
 
     def initialize(self) -> Any:
         """
-        Read what the model is, where one is used, before anything is written; then do as MONAI does.
+        Read what the model is, where one is used or gone on from, before anything is written; then do as MONAI does.
 
         Raises:
-            ValueError: When the model folder is none, or a layer sets the network of the model to what it is not.
+            ValueError: When the model folder is none, a layer sets the network of the model to what it is not, or a
+                setting contradicts the model that a training starts from.
         """
+        start = self.parser.get_parsed_content("start") if "start" in self.parser else None
+        if start is not None:
+            for name, value in start.settings.items():
+                if name in self._given:
+                    start.check(name, self.parser.get_parsed_content(name))
+                elif name in self.parser:
+                    self.parser[name] = protected(value)
         if "model" in self.parser:
             model, compared = self.parser.get_parsed_content("model"), self.parser["model_settings"]
             for name in self.parser.get():

@@ -13,6 +13,7 @@ __all__, __getattr__, __dir__ = public(
     predict=["Model", "Predictions", "load_model"],
     read_file=["own_or_shipped", "read_model", "shipped_note"],
     save=["save_start", "save_trained"],
+    start=["TrainingStart", "load_start"],
     training_set=["check_one_kind", "describe_training_set"],
     verdict_gate=["VerdictGated"],
     write_file=["write_model"],

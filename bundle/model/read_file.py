@@ -34,7 +34,7 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def read_model(path: str | Path, family: str | None = None) -> ModelFile:
+def read_model(path: str | Path, family: str | None = None, option: str = "model_dir") -> ModelFile:
     """
     Read what a model folder says of its model.
 
@@ -42,6 +42,7 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
         path: the folder, a ``model.json``, or the name of a shipped model. What exists comes first; then what lies
             beside the package, as ``models`` of a built zoo bundle and, by its name, a shipped model.
         family: that is asked for; ``None`` for any.
+        option: that named the path, for messages.
 
     Returns:
         the file's content; its parts and the hash of the calibration were checked, that of the weights is
@@ -51,7 +52,7 @@ def read_model(path: str | Path, family: str | None = None) -> ModelFile:
         ValueError: When there is no such file, it is malformed or of a newer version, a file that it names is another
             or missing, or the model is of another family.
     """
-    file = _model_file(path)
+    file = _model_file(path, option)
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"it must have at most {_LARGEST} bytes, has {file.stat().st_size}")
@@ -118,7 +119,7 @@ def _say_shipped(folder: str, name: str) -> None:
     logger.warning("no --model_dir, and no model in '%s': the shipped model '%s' is used", folder, name)
 
 
-def _model_file(path: str | Path) -> Path:
+def _model_file(path: str | Path, option: str) -> Path:
     given = Path(path).expanduser()
     if not given.is_absolute() and not given.exists():
         places = [OWN_ROOT / given] + ([SHIPPED_MODELS / given] if len(given.parts) == 1 else [])
@@ -129,17 +130,17 @@ def _model_file(path: str | Path) -> Path:
     if not folder.is_dir():
         names = ", ".join(shipped_models())
         raise ValueError(
-            f"model_dir must be the folder of a trained model, '{path}' does not exist."
+            f"{option} must be the folder of a trained model, '{path}' does not exist."
             + (f" Shipped ones, by name: {names}." if names else "")
         )
     if (folder / MODEL_FILE).is_file():
         return folder / MODEL_FILE
     if (folder / "model.pt").is_file():
         raise ValueError(
-            f"model_dir '{path}' has weights but no {MODEL_FILE}: their training was not finished, or is older than "
+            f"{option} '{path}' has weights but no {MODEL_FILE}: their training was not finished, or is older than "
             f"model files. Run its training command once more with --resume True, which writes {MODEL_FILE}."
         )
-    raise ValueError(f"model_dir must be the folder of a trained model, '{path}' has no {MODEL_FILE}.")
+    raise ValueError(f"{option} must be the folder of a trained model, '{path}' has no {MODEL_FILE}.")
 
 
 def _check_parts(content: Any) -> None:

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from bundle.lists.patients import items_digest
+from bundle.model.start import TrainingStart
 from bundle.model.training_set import describe_training_set, gathered_cells
 from bundle.model.write_file import write_model
 
@@ -36,6 +37,7 @@ def save_trained(
     mixed: bool = False,
     modality: str = "",
     view: str = "",
+    start: TrainingStart | None = None,
 ) -> None:
     """
     Write ``model.json`` for a network that has just been trained, in the first process.
@@ -53,6 +55,7 @@ def save_trained(
         mixed: whether several kinds of images were allowed.
         modality: of the images whose files state none, see :py:func:`describe_training_set`.
         view: the same.
+        start: model that the training went on from.
     """
     named = [{**item, "image": item["image"].meta["filename_or_obj"]} for item in items]
     cells = gathered_cells(network, typical_images)
@@ -62,7 +65,8 @@ def save_trained(
             "another kind of picture is recognized by tags, color and size alone: more needs images of 112 pixels a "
             "side or more, and ten of them that the weights were not fitted to"
         )
-    write_model(folder, family, weights, network, settings, changeable, training_set, calibration)
+    started_from = None if start is None else start.record
+    write_model(folder, family, weights, network, settings, changeable, training_set, calibration, started_from)
 
 
 def save_start(config: ConfigParser, folder: str | Path, network: nn.Module | None = None) -> Path:

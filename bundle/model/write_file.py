@@ -39,6 +39,7 @@ def write_model(
     changeable: Mapping[str, Any] | None = None,
     training_set: Mapping[str, Any] | None = None,
     calibration: str | Path | None = None,
+    started_from: Mapping[str, str] | None = None,
 ) -> None:
     """
     Write ``model.json`` beside a file of weights; it is complete or absent.
@@ -52,6 +53,7 @@ def write_model(
         changeable: settings that a user may change later.
         training_set: see :py:func:`bundle.model.describe_training_set`; ``None`` for a network that was not trained.
         calibration: file in ``folder``; one that does not exist is left out.
+        started_from: ``name`` and ``weights_sha256`` of the model that the training went on from, if any.
 
     Raises:
         ValueError: When the family is unknown, a file lies elsewhere, or a setting is no plain finite value.
@@ -72,6 +74,8 @@ def write_model(
         "changeable": json_value(changeable or {}, "changeable"),
         "training_set": json_value(training_set, "training_set"),
     }
+    if started_from is not None:
+        content["started_from"] = dict(started_from)
     _write(folder, content)
 
 
