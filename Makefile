@@ -1,5 +1,6 @@
-# `make demo` and `make test` work on a fresh machine: both make .venv with pinned versions first.
+# `make demo` and `make test` work on a fresh machine: each first makes an environment of its own with pinned versions.
 PYTHON ?= python3
+DEMO := .venv-demo
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -23,11 +24,12 @@ help:
 	@echo "make sbom             write the software bill of materials of what make installs (CycloneDX)"
 	@echo "make audit            ask PyPI's advisories about the pinned packages"
 	@echo "flags of a run: docs/configs.md; of a script: python scripts/NAME.py --help"
-	@echo "make clean            remove .venv and everything generated"
+	@echo "make clean            remove the environments and everything generated"
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,service]'
+$(STAMP): EXTRAS := [dev,service]
+$(STAMP) $(DEMO)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.$(EXTRAS)'
 	@touch $@
 
 test: $(STAMP)
@@ -50,8 +52,9 @@ lint: $(STAMP)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-demo: $(STAMP)
-	$(RUN) scripts/demo.py --output_dir demo_output $(if $(DATA),--dataset_dir $(DATA))
+# in the environment of a user: the package and what it needs
+demo: $(DEMO)/.installed
+	$(DEMO)/bin/python scripts/demo.py --output_dir demo_output $(if $(DATA),--dataset_dir $(DATA))
 
 zoo: $(STAMP)
 	$(RUN) scripts/build_zoo.py $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -70,4 +73,4 @@ audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
-	rm -rf $(VENV) $(TOOLS) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) $(VENV) $(TOOLS) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,7 +11,7 @@ Commands are what stands in blocks fenced as bash, console or python. ``check_do
 placeholders (DIR, OUT, ...) stand for, and which flags make a command small; a command that it does not know is an
 error. A block that cannot be run here has ``<!-- not run: reason -->`` on the line before it; there are at most eight.
 
-Everything happens in a copy of the repository in a temporary folder, with a home and a virtual environment of its own
+Everything happens in a copy of the repository in a temporary folder, with a home and virtual environments of its own
 on top of the one that runs this script, so that the pages' ``pip install`` lines run as well. They need a package
 index; ``--offline`` leaves them out, with what needs their packages. Ends with 1 if anything failed.
 """
@@ -198,7 +198,8 @@ class Checker:
             self.data.mkdir(parents=True)
             (folder / "home").mkdir()
             copy_repository(self.repository)
-            layered_environment(self.repository / ".venv")
+            for name in (".venv-demo", ".venv"):
+                layered_environment(self.repository / name)
 
     def environment(self) -> dict[str, str]:
         """Return the variables of every command: this process's, with a home, a path and a bundle of the copy."""
