@@ -97,7 +97,7 @@ def train(name: str, data: Path, output_dir: Path, work: Path, registry: Path = 
     settings = {key: entry[key] for key in ("config", "phases") if key in entry}
     study = {"family": family, "phases": {}}
     flags = {"seed": seed, **chosen.both, **chosen.train, **entry.get("flags", {}), "tensorboard": False}
-    folder, _ = trained(study, settings, flags, work, work / name)
+    folder, _ = trained(study, settings, flags, work, work / name, chosen.evaluate.get("boxes_path", ""))
     half, difference = compact_model(folder, output_dir, [path for path, _ in films[:: -(-len(films) // COMPARED)]])
     write_films(output_dir / "training_images.csv.gz", [row for _, row in films])
     size = (output_dir / "model.pt").stat().st_size

@@ -136,7 +136,8 @@ def load_label_table(
     Raises:
         FileNotFoundError: When the table does not exist.
         ValueError: When ``exclusive`` is not a boolean, ``split`` is unknown, a column is missing, a label is not 0 or
-            1, a class has no or one positive image, or only one value in the split to train on, an image is refused by
+            1, a class has no or one positive image (but in a table to test with, where a class may be unknown), or only
+            one value in the split to train on, an image is refused by
             :py:func:`check_images`, a patient is in two splits, or a split is empty. The message is one line and names
             the row.
     """
@@ -165,7 +166,7 @@ def load_label_table(
             raise ValueError(f"{where}: the patient is in split '{part}' here and in '{other}' in row {first}.")
         image = str((root / row["image"]).resolve())
         items.append({"image": image, "label": label, "patient": patient, "key": f"{number:06d}", "split": part})
-    for k, name in enumerate(classes):
+    for k, name in enumerate(classes if split != "test" else ()):
         positive = [item["key"] for item in items if item["label"][k]]
         if len(positive) < 2:
             found = f"one, row {int(positive[0])}" if positive else "none in any row"

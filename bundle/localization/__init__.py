@@ -6,6 +6,7 @@ from bundle.lazy import public
 
 __all__, __getattr__, __dir__ = public(
     __name__,
+    anchors=["box_from_anchors", "fit_anchors"],
     anomaly_prior=["AnomalyPrior"],
     box_supervision=["BoxAttentionLoss", "BoxSupervision"],
     erasure=["erased_logits"],

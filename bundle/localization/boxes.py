@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bundle.localization.components import component_of_maximum
 from bundle.rules import number_in, shown, whole_number
 
-__all__ = ["box_coverage", "boxes_from_heatmaps", "falling_fractions"]
+__all__ = ["box_coverage", "boxes_from_heatmaps", "falling_fractions", "mean_inside"]
 
 
 def falling_fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -77,7 +77,7 @@ def boxes_from_heatmaps(
     exists = inside.flatten(-2).any(dim=-1)
     repeats = torch.zeros_like(exists)
     repeats[:, :, 1:] = (edges[:, :, 1:] == edges[:, :, :-1]).all(dim=-1)
-    scores = _mean_inside(heat, edges).clamp_min(torch.finfo(heat.dtype).tiny).masked_fill(~exists | repeats, 0)
+    scores = mean_inside(heat, edges).clamp_min(torch.finfo(heat.dtype).tiny).masked_fill(~exists | repeats, 0)
     scale = edges.new_tensor([size[1] / width, size[0] / height] * 2, dtype=heat.dtype)
     boxes = (edges * scale).masked_fill((scores == 0).unsqueeze(-1), 0)
     scores, order = scores.sort(dim=-1, descending=True, stable=True)
@@ -111,8 +111,8 @@ def _first(hits: torch.Tensor) -> torch.Tensor:
     return hits.to(torch.uint8).argmax(dim=-1)
 
 
-def _mean_inside(heat: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-    """Mean of ``heat (B, C, H, W)`` inside whole-pixel ``edges (B, C, K, 4)``, from its integral image."""
+def mean_inside(heat: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Return the mean of ``heat (B, C, H, W)`` inside whole-pixel ``edges (B, C, K, 4)``, from its integral image."""
     width = heat.shape[-1]
     integral = F.pad(heat.to(torch.float64).cumsum(-1).cumsum(-2), (1, 0, 1, 0)).flatten(
         -2

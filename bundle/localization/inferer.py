@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
 
+from bundle.localization.anchors import box_from_anchors
 from bundle.localization.boxes import boxes_from_heatmaps, falling_fractions
 from bundle.localization.erasure import erased_logits
 from bundle.localization.heatmaps import mined_heatmaps, prior_on_grid
@@ -35,6 +36,9 @@ class AttentionMiningInferer(Inferer):
             the logits stay those of the image as it is, which are what a calibration was fitted to.
         prior: gives an anomaly map ``(B, 1, h', w')`` of the images, any values not below 0, such as an ADFA network;
             divided by its maximum and averaged onto the grid of the maps, it weights where is mined.
+        anchors: by finding, typical boxes, see :py:func:`bundle.localization.fit_anchors`; its one box is that which
+            its map is hottest in. A finding without any has the boxes that are cut from its map.
+        classes: names of the maps, where there are anchors.
 
     Raises:
         ValueError: When a setting is out of its range.
@@ -48,6 +52,8 @@ class AttentionMiningInferer(Inferer):
         upsample: int = 4,
         flip: bool = False,
         prior: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        anchors: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.steps = whole_number("steps", steps)
@@ -55,6 +61,10 @@ class AttentionMiningInferer(Inferer):
         self.box_thresholds = falling_fractions("box_thresholds", box_thresholds)
         self.upsample, self.flip = whole_number("upsample", upsample), true_or_false("flip", flip)
         self.prior = prior
+        unknown = sorted(set(anchors or {}) - set(classes))
+        if unknown:
+            raise ValueError(f"anchors must be of the classes {list(classes)}, got {unknown}.")
+        self.anchors = {tuple(classes).index(name): boxes for name, boxes in (anchors or {}).items()}
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -80,6 +90,11 @@ class AttentionMiningInferer(Inferer):
         maps, _, heatmap = mined_heatmaps(raw, self.steps, self.threshold, prior)
         size = (inputs.shape[-2], inputs.shape[-1])
         boxes, heights = boxes_from_heatmaps(heatmap, size, self.box_thresholds, self.upsample)
+        for c, anchors in self.anchors.items():
+            chosen = box_from_anchors(heatmap[:, c], anchors, self.upsample)
+            boxes[:, c], heights[:, c] = 0, 0
+            boxes[:, c, 0] = chosen[:, :4] * chosen.new_tensor([size[1], size[0]] * 2)
+            heights[:, c, 0] = chosen[:, 4]
         return {
             "logits": logits,
             "maps": maps.transpose(0, 1),

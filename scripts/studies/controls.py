@@ -17,11 +17,13 @@ from bundle.classification.metrics import compute_classification_metrics
 from bundle.lists import LabelDataList, read_boxes
 from bundle.lists.csv_files import read_rows
 from bundle.lists.patients import items_digest
+from bundle.localization.anchors import cluster_boxes
 from bundle.localization.metrics import summarize_localization
 
-__all__ = ["CONTROLS", "median_box", "view_alone"]
+__all__ = ["CONTROLS", "frequent_anchor", "median_box", "view_alone"]
 
 Row = dict[str, Any]
+ANCHORS = 3  # the default of anchors_per_finding
 
 
 def size_of(path: str | Path) -> torch.Tensor:
@@ -43,6 +45,16 @@ def median_box(chosen: Chosen) -> tuple[Row, Row]:
         the metrics of :py:func:`bundle.localization.metrics.summarize_localization`, and ``items`` and ``digest`` of
         the training images.
     """
+    return one_box(chosen, lambda boxes: boxes.quantile(0.5, dim=0))
+
+
+def frequent_anchor(chosen: Chosen) -> tuple[Row, Row]:
+    """Return what the typical box of the most training images says of every test image, as :py:func:`median_box`."""
+    return one_box(chosen, lambda boxes: torch.tensor(cluster_boxes(boxes, ANCHORS)[0], dtype=torch.float32))
+
+
+def one_box(chosen: Chosen, fit: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Row, Row]:
+    """Return the metrics of one box a class, fitted to the boxes of the training images, and these images."""
     classes: Sequence[str] = str(chosen.train["classes"]).split(",")
     lists = LabelDataList(str(chosen.both["labels_csv"]), str(chosen.both["dataset_dir"]), classes)
     boxes = read_boxes(str(chosen.evaluate["boxes_path"]))
@@ -50,9 +62,9 @@ def median_box(chosen: Chosen) -> tuple[Row, Row]:
     for item in lists.training:
         for label, edges in boxes.get(item["image"], {}).items():
             shares[label].append(edges / size_of(item["image"]))
-    medians = {label: torch.cat(found).quantile(0.5, dim=0) for label, found in shares.items()}
+    fitted = {label: fit(torch.cat(found)) for label, found in shares.items()}
     found = {
-        item["image"]: {label: (median * size_of(item["image"]))[None] for label, median in medians.items()}
+        item["image"]: {label: (box * size_of(item["image"]))[None] for label, box in fitted.items()}
         for item in lists.test
     }
     training = {"items": len(lists.training), "digest": items_digest(lists.training)}
@@ -87,4 +99,8 @@ def view_alone(chosen: Chosen) -> tuple[Row, Row]:
     return metrics, {"items": len(lists.training), "digest": items_digest(lists.training)}
 
 
-CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {"median_box": median_box, "view_alone": view_alone}
+CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {
+    "frequent_anchor": frequent_anchor,
+    "median_box": median_box,
+    "view_alone": view_alone,
+}

@@ -12,11 +12,12 @@ A study is a YAML file beside this script: data sets, seeds, and variants, which
 family trains in phases, each from the one before, the study and its variants name them in order with their flags
 (``phases: {backbone: {max_epochs: 6}}`` for ``args_msa_train_backbone.yaml``); phases that variants share are trained
 once, and so are the models of sets that differ in what they test alone, with ``keep_models: true``.
-``control: median_box`` is no training but a function of controls.py. Every finished run is a row of its rows
-file, and a run that is there is not repeated, so the command resumes where it was stopped. A row has the metrics, the
-number and digest of the training items, the commit (with + where files had changed), the device, the seconds (without
-those of shared phases that were there), and the command. WORK keeps the features of frozen networks, the models of
-phases, and each run's scores.
+``control: median_box`` is no training but a function of controls.py, and ``model: chest_xray_anomaly`` a shipped model
+as it is, or with the calibration of ``recalibrate: 50`` normal images that the set trains with. Every finished run is a
+row of its rows file, and a run that is there is not repeated, so the command resumes where it was stopped. A row has
+the metrics, the number and digest of the training items, the commit (with + where files had changed), the device, the
+seconds (without those of shared phases that were there), and the command. WORK keeps the features of frozen networks,
+the models of phases, and each run's scores.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import argparse
 import csv
 import hashlib
 import json
+import random
 import shlex
 import shutil
 import statistics
@@ -39,6 +41,8 @@ from typing import Any, NamedTuple
 from controls import CONTROLS
 from study_sets import Chosen, Flags, dataset_flags
 from tables import ROOT, Row, read_rows, read_study, table_of
+
+from bundle.model.read_file import read_model
 
 FIXED = ("set", "variant", "seed")
 ORIGIN = ("items", "data_digest", "commit", "device", "seconds", "command")
@@ -111,8 +115,14 @@ def model_folder(work: Path, made_by: str) -> Path:
     return work / "models" / hashlib.sha256(f"{commit_of(ROOT)} {made_by}".encode()).hexdigest()[:16]
 
 
-def trained(study: dict[str, Any], settings: Row, flags: Flags, work: Path, out: Path) -> tuple[Path, str]:
-    """Train a variant, phase after phase where it has phases; return the folder of the model and the commands."""
+def trained(
+    study: dict[str, Any], settings: Row, flags: Flags, work: Path, out: Path, boxes: object = ""
+) -> tuple[Path, str]:
+    """
+    Train a variant, phase after phase where it has phases; return the folder of the model and the commands.
+
+    ``BOXES`` as the value of a phase's flag stands for the boxes of the set.
+    """
     config = settings.get("config", study["family"])
     if "phases" not in settings:
         chosen = {**flags, **settings.get("train", {})}
@@ -125,6 +135,7 @@ def trained(study: dict[str, Any], settings: Row, flags: Flags, work: Path, out:
     folders: dict[str, Path] = {}
     for phase, changed in settings["phases"].items():
         chosen = {**flags, **study["phases"].get(phase, {}), **(changed or {})}
+        chosen = {key: boxes if value == "BOXES" else value for key, value in chosen.items()}
         if folders:
             chosen["start_from"] = list(folders.values())[-1] / "model.pt"
         folders[phase] = model_folder(work, f"{phase} {chosen}")  # the phases before are in start_from
@@ -136,6 +147,22 @@ def trained(study: dict[str, Any], settings: Row, flags: Flags, work: Path, out:
     for phase, folder in folders.items():
         text = text.replace(str(folder), f"OUT/{phase}")
     return list(folders.values())[-1], text
+
+
+def shipped(name: str, normals: int, chosen: Chosen, seed: int, folder: Path) -> tuple[Path | str, list[str]]:
+    """Return a shipped model, recalibrated on so many normal training images of a set, and the command of that."""
+    if not normals:
+        return name, []
+    table = Path(str(chosen.both["dataset_dir"]))
+    paths = [Path(row["image"]) for row in csv.DictReader(table.open(newline="")) if row["split"] == "training"]
+    images = folder / "normals"
+    images.mkdir()
+    for path in random.Random(seed).sample(paths, normals):
+        (images / path.name).symlink_to(path)
+    words = {"model_dir": name, "output_dir": folder / "model", "recalibrate": images, "allow_outside": True}
+    command = ["scripts/recalibrate.py", *(word for key, value in words.items() for word in (f"--{key}", str(value)))]
+    run_command(command)
+    return folder / "model", command
 
 
 def measured(
@@ -152,10 +179,18 @@ def measured(
     flags = {**common, **chosen.train, **cache, **study.get("flags", {}), "tensorboard": False}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        model, command = trained(study, settings, flags, work, out)
+        if "model" in settings:
+            name, normals = settings["model"], settings.get("recalibrate", 0)
+            model, before = shipped(name, normals, chosen, job.seed, Path(folder))
+        else:
+            model, command = trained(study, settings, flags, work, out, chosen.evaluate.get("boxes_path", ""))
         own = {**chosen.evaluate, "formats": "[csv]", **settings.get("evaluate", {})}
         test = {**common, **own, "model_dir": model, "output_dir": out / "test"}
-        run_command(command_of(f"{study['family']}_evaluate", test))
+        tested = command_of(f"{study['family']}_evaluate", test)
+        run_command(tested)
+        if "model" in settings:
+            steps = [shlex.join(["python", *words]) for words in (before, tested) if words]
+            command, model = " && ".join(steps).replace(folder, "OUT"), read_model(model).folder
         kept.mkdir(parents=True, exist_ok=True)
         for table in (out / "test").glob("*.csv"):
             shutil.copy(table, kept)

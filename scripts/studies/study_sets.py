@@ -6,8 +6,10 @@ The data sets of the studies: what of a folder of data one run trains and tests 
 Those of anomaly detection are in anomaly_sets.py, where the seed of an NIH set is the fold of patients that is tested.
 Classification and localization have tables with a column for each class, and what is not normal trains too; the seed
 splits those that have no split of their own, near copies on one side. ``nih_findings`` and ``nih_part`` are the films
-of both views with their findings, where the seed is the fold as above. The
-boxes of ``busi_part`` are those of its masks, those of ``nih_part`` the official ones, and evaluation alone sees them.
+of both views with their findings, where the seed is the fold as above. ``zhanglab_as_finding`` has the labels of
+zhanglab's test as a model of NIH's findings names them, and ``zhanglab_on_nih_pa`` trains on zhanglab and tests on
+NIH's pneumonia and normal PA films. The boxes of ``busi_part`` are those of its masks, those of ``nih_part`` the
+official ones, and no network is trained with them.
 """
 
 from __future__ import annotations
@@ -100,6 +102,29 @@ def with_classes(
     return chosen
 
 
+def pneumonia_as_finding(data: Path, work: Path, seed: int) -> Chosen:
+    """Return the flags of zhanglab's test for a model of NIH's findings: its pneumonia is one, others are unknown."""
+    _, rows = split_rows(data, "zhanglab_xray", seed)
+    place = NIH_FINDINGS.index("Pneumonia")
+    for row in rows:
+        row["label"] = [row["label"][1] * (number == place) for number in range(len(NIH_FINDINGS))]
+    table = work / f"classes_{seed}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_label_table(rows, table, NIH_FINDINGS)
+    return Chosen({"dataset_dir": data / "zhanglab_xray", "labels_csv": table})
+
+
+def pneumonia_elsewhere(data: Path, work: Path, seed: int) -> Chosen:
+    """Return the flags of a set that trains as zhanglab does, and is tested on NIH's pneumonia and normal PA films."""
+    own = SETS["sna"]["zhanglab"](data, work.parent / "zhanglab", seed)
+    films = [film for film in nih_manifest(data, ("PA",)) if "1" in (film["no_finding"], film["Pneumonia"])]
+    rows = nih_split(films, [(int(film["no_finding"]), int(film["Pneumonia"])) for film in films], SHIPPED)
+    table = work / f"classes_{seed}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_label_table([{**row, "split": "test"} for row in rows], table, str(own.train["classes"]).split(","))
+    return Chosen(own.both, own.train, {"dataset_dir": data / "nih_part", "labels_csv": table})
+
+
 def lesions(data: Path, work: Path, seed: int) -> Chosen:
     """Return the flags of busi_part for localization: lesion, benign and malignant as classes, the masks as boxes."""
     root, rows = data / "busi_part", split_rows(data, "busi_part", seed)[1]
@@ -135,6 +160,8 @@ SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
             "nih_part", lambda data, seed: nih_findings(data, NIH_FINDINGS, seed), exclusive=False
         ),
         "zhanglab": with_classes("zhanglab_xray", lambda data, seed: split_rows(data, "zhanglab_xray", seed)),
+        "zhanglab_as_finding": pneumonia_as_finding,
+        "zhanglab_on_nih_pa": pneumonia_elsewhere,
     },
     "msa": {"busi_part": lesions, "nih_part": boxed_films},
 }

@@ -352,3 +352,26 @@ def test_boxes_and_the_anomaly_prior(data: dict[str, Path], tmp_path: Path) -> N
         found.append([box for image in images for box in image["boxes"]])
     assert all(found)
     assert found[0] != found[1]
+
+
+def test_boxes_at_the_places_of_training(data: dict[str, Path], tmp_path: Path) -> None:
+    run = Run("msa", Setting({"anchor_boxes": data["msa"] / "boxes.csv"}, "train_end_to_end"), data["msa"], tmp_path)
+    run.train()
+    found = []
+    for flags in ({}, {"use_anchors": False}):
+        run.use(
+            "inference",
+            f"with {flags}",
+            input=data["msa"],
+            formats=["json", "csv"],
+            probability_threshold=0.01,
+            **flags,
+        )
+        images = json.loads((tmp_path / f"with {flags}" / "predictions.json").read_text())["images"]
+        found.append([box for image in images for box in image["boxes"] if box["label"] == "Mass"])
+    placed, cut = ([[box[side] for side in ("x", "y", "width", "height")] for box in boxes] for boxes in found)
+    # every annotated box of the fixture is this one, in files of 36 x 40 pixels
+    assert placed
+    assert placed == [pytest.approx([16, 8, 16, 16], abs=0.01)] * len(placed)
+    assert cut
+    assert cut != placed

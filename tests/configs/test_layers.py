@@ -71,6 +71,7 @@ class TestRunnableConfigs(unittest.TestCase):
                 "mining_threshold",
                 "box_thresholds",
                 "test_time_flip",
+                "use_anchors",
             },
             "sna": {"sensitivity", "specificity", "explanation", "explained_class"},
         }

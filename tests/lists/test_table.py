@@ -89,6 +89,13 @@ class TestLabelTable(FolderTestCase):
         self.refused("'edema' must have at least two positive images, it has one, row 2", [ROWS[0], ROWS[2], ROWS[3]])
         self.refused("'edema' must have at least two positive images, it has none", ROWS[2:])
 
+    def test_a_table_to_test_with_may_lack_a_finding(self):
+        rows = ["a.png,p1,test,0,1", "b.png,p2,test,0,0"]
+        (self.root / "labels.csv").write_text("image,patient,split,edema,mass\n" + "\n".join(rows) + "\n")
+        items = load_label_table(self.root / "labels.csv", self.root, ["edema", "mass"], "test")
+        self.assertEqual([item["label"] for item in items], [[0, 1], [0, 0]])
+        self.refused("'edema' must have at least two positive images, it has none", rows)
+
     def test_patient_in_two_splits(self):
         self.refused(
             "row 4: the patient is in split 'validation' here and in 'training' in row 2",

@@ -109,7 +109,7 @@ class TestModelFolder(unittest.TestCase):
                     continue
                 with self.subTest(family=family, setting=name):
                     self.assertEqual(json.loads(json.dumps(workflow.parser.get_parsed_content(name))), value)
-                    self.assertTrue(str(workflow.parser[name]).startswith("$@model["), workflow.parser[name])
+                    self.assertTrue(str(workflow.parser[name]).startswith("$@model"), workflow.parser[name])
 
     def test_each_bound_setting_is_refused_when_it_is_another(self):
         others = {"image_size": [32, 32], "classes": CLASSES[::-1], "exclusive": True, "keep_aspect": True}
