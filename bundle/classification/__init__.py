@@ -14,6 +14,7 @@ __all__, __getattr__, __dir__ = public(
     explainer=["ClassExplainer"],
     explanation_check=["randomization_check"],
     loss=["ClassificationLoss"],
+    make=["make_classifier"],
     metrics=["compute_classification_metrics"],
     mixup=["MixUp"],
     recalibration=["ClassifierRecalibration"],

@@ -24,6 +24,7 @@ __all__ = ["CommandLine", "check_settings", "listed"]
 _OF_MONAI = {name for f in (run, create_workflow, ConfigWorkflow) for name in inspect.signature(f).parameters}
 _HINTS = {  # what difflib cannot guess
     "made_abnormal_share": "its name is '--synthetic_anomaly_share' now.",
+    "depth": "the backbone's name says it, such as '--backbone resnet50'.",
     "backbone_weights": "its name is '--weights' now.",
     "pretrained": "its name is '--weights' now.",
     "model": "a trained model is given as '--model_dir', by its folder or a shipped one's name.",

@@ -230,8 +230,7 @@ _RULES: dict[str, Rule] = {
     "synthetic_anomaly_share": _SHARE,
     # SNA
     "classes": list_of_names("classes"),
-    "frozen_stages": whole(1),
-    "depth": whole(1),
+    "frozen_stages": whole(1, or_nothing=True),
     "label_smoothing": between(0, 1, "[)"),
     "mixup_alpha": between(0),
     "averaging": between(0, 1, "[)"),

@@ -17,8 +17,6 @@ from bundle.anomaly.adfa import PAPER_SETTING
 from tests.configs.test_layers import CONFIGS, merged, runnable
 
 LAYERS = {  # run layers that hold components, and what they are added to
-    "sna_resnet": "args_sna_train.yaml",
-    "sna_densenet": "args_sna_train.yaml",
     "msa_boxes": "args_msa_train_end_to_end.yaml",
     "msa_prior": "args_msa_inference.yaml",
 }

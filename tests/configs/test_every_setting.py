@@ -228,7 +228,7 @@ ADFA_LONG = {
         for s in (4, 8)
     },
 }
-RESNET, DENSENET = ("sna_resnet",), ("sna_densenet",)
+RESNET, DENSENET = ({"backbone": name, "weights": "random"} for name in ("resnet18", "densenet121"))
 SNA = {
     "default": Setting(exported=(".ts",)),
     "no attention": Setting({"attention": "none", "mixup_alpha": 0, "class_balance": None, "averaging": 0.1}),
@@ -240,23 +240,23 @@ SNA = {
         {"label_smoothing": 0, "frozen_stages": 6}, results={"explanation": "grad_cam_plus_plus"}
     ),
     "random start": Setting({"weights": "random", "attention": "aa"}, results={"explained_class": "Mass"}),
-    "resnet": Setting({"attention": "cbam", "placement": "both"}, layers=RESNET),
-    "resnet, sna": Setting(layers=RESNET),
-    "densenet": Setting({"attention": "ppcr"}, layers=DENSENET),
-    "densenet, sna": Setting({"placement": "blocks"}, layers=DENSENET, results={"explanation": "cam"}),
+    "resnet": Setting({"attention": "cbam", "placement": "both"} | RESNET),
+    "resnet, sna": Setting(RESNET),
+    "densenet": Setting({"attention": "ppcr"} | DENSENET),
+    "densenet, sna": Setting({"placement": "blocks"} | DENSENET, results={"explanation": "cam"}),
 }
 SNA_LONG = {
     # of 32 x 32 pixels one cell is left at the end, which blocks that shrink their input leave at zero before training
     **{f"lite, {name}": Setting({"attention": name} | LARGER) for name in ATTENTION_NAMES},
     **{
-        f"{layer}, {name}, {placement}": Setting({"attention": name, "placement": placement}, layers=(layer,))
-        for layer in ("sna_resnet", "sna_densenet")
+        f"{trunk['backbone']}, {name}, {placement}": Setting({"attention": name, "placement": placement} | trunk)
+        for trunk in (RESNET, DENSENET)
         for name in ATTENTION_NAMES
         for placement in ("stem", "blocks", "both")
     },
-    "resnet, exported": Setting(layers=RESNET, exported=(".ts", ".pt2")),
-    "resnet 50": Setting({"depth": 50, "attention": "se"}, layers=RESNET),
-    "densenet 169": Setting({"depth": 169, "attention": "eca"}, layers=DENSENET),
+    "resnet, exported": Setting(RESNET, exported=(".ts", ".pt2")),
+    "resnet 50": Setting(RESNET | {"backbone": "resnet50", "attention": "se"}),
+    "densenet 169": Setting(DENSENET | {"backbone": "densenet169", "attention": "eca"}),
     **({"onnx": Setting(exported=(".onnx",))} if ONNX else {}),
 }
 MINING = {"mining_steps": 2, "epochs_per_step": 1, "max_epochs": 2}

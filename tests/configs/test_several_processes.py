@@ -69,7 +69,7 @@ def arguments_of(run: str) -> list[str]:
     family, _, phase = run.partition("_")
     name = f"args_{family}_train_{phase}.yaml" if phase else f"args_{family}_train.yaml"
     layers = yaml.safe_load((ROOT / "configs" / name).read_text())["config_file"]
-    return [*layers, *(["configs/sna_resnet.yaml"] if family == "sna" else []), "configs/multi_gpu.yaml"]
+    return [*layers, "configs/multi_gpu.yaml"]
 
 
 def make_dataset(folder: Path) -> None:

@@ -133,10 +133,9 @@ class TestTrainingStart(FolderTestCase):
                 self.refused(message, "--init_from", start)
 
     def test_another_network_and_other_weights(self):
-        message = "init_from 'of_ours' is a network AttentionLite0, this training's is SNAResNet"
-        with self.assertRaises(RuntimeError) as caught:
-            self.begun(["sna_resnet"])
-        self.assertRegex(str(cause_of(caught.exception)), message)
+        message = "--backbone resnet18 contradicts the model 'of_ours', which was trained with efficientnet_lite0"
+        with self.assertRaisesRegex(ValueError, message):
+            self.begun(backbone="resnet18")
         torch.save(bundle.load_model(self.model, "cpu").network.half().state_dict(), Path(self.model, "model.pt"))
         with self.assertRaises(RuntimeError) as caught:
             self.begun()
