@@ -94,7 +94,7 @@ class ResultsWriter:
         self.output_dir, self.formats, self.title = Path(output_dir), tuple(formats), title
         self.algorithm = _algorithm(algorithm, calibration.get("weights_sha256"))
         self.threshold = _finite(calibration.get("threshold") if threshold is None else threshold)
-        self.heat_range = check_heat_range(heat_range or _heat_range(calibration, self.threshold))
+        self.heat_range = check_heat_range(heat_range or heat_range_of(calibration, self.threshold))
         self.input_root = input_root
         self.notes = [note for note in ([notes] if isinstance(notes, str) else notes) if note]
         if not isinstance(strict, bool):  # the command line takes `false` for a word, which would count as true
@@ -323,7 +323,7 @@ def _algorithm(given: Algorithm | Mapping[str, Any] | None, weights_sha256: str 
     return Algorithm(**{**arguments, "parameters": words})
 
 
-def _heat_range(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:
+def heat_range_of(calibration: Mapping[str, Any], threshold: float | None) -> tuple[float, float]:
     """Return a range from the usual heat of normals, with the threshold (or their highest score) at a quarter of it."""
     low, scores = calibration.get("heat_low"), calibration.get("scores")
     quarter = max(scores) if threshold is None and scores else threshold

@@ -18,6 +18,7 @@ from tests.folders import FolderTestCase
 
 ROOT = Path(__file__).resolve().parents[2]
 with mock.patch.object(sys, "path", [str(ROOT / "scripts"), str(ROOT / "scripts/studies"), *sys.path]):
+    import card_pictures
     import set_parts
     import train_models
 
@@ -89,6 +90,18 @@ class TestShippedModels(unittest.TestCase):
             for name in ("model.pt", "README.md", "training_images.csv.gz"):
                 self.assertTrue((path.parent / name).is_file(), f"{path.parent.name}/{name}")
             self.assertEqual(json.loads(path.read_text())["family"], known[path.parent.name]["family"])
+            card = (path.parent / "README.md").read_text()
+            for picture in path.parent.glob("*.jpg"):
+                self.assertIn(f"]({picture.name})", card)
+                self.assertLess(picture.stat().st_size, 150_000)
+                with Image.open(picture) as page:
+                    self.assertGreater(np.asarray(page).std(), 10)
+
+    def test_labels_below_the_films_of_a_card(self):
+        labels = card_pictures.labels_of_films()
+        # rows of NIH's Data_Entry_2017_v2020.csv
+        self.assertEqual(labels["00016064_010"], "Effusion, Mass, Pneumonia")
+        self.assertEqual(labels["00000342_000"], "no finding")
 
 
 if __name__ == "__main__":
