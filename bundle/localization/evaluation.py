@@ -11,15 +11,36 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.utils import CommonKeys, convert_to_tensor
 
 from bundle.files import atomic_path
 from bundle.localization.metrics import annotation_key, overlaps, summarize_localization
-from bundle.preprocessing.box_frames import found_in_source
+from bundle.preprocessing.box_frames import boxes_in_source, found_in_source
 from bundle.reading.formats import split_frame
 from bundle.rules import class_names
+from bundle.training.pointing_game import compute_pointing_game
 
-__all__ = ["LocalizationMetrics"]
+__all__ = ["LocalizationMetrics", "hottest_in_source"]
+
+
+def hottest_in_source(heatmap: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+    """
+    Return the center of a map's hottest cell in pixels of the file.
+
+    Args:
+        heatmap: that covers the network's input whole, shape ``(h, w)``.
+        image: the network's input, see :py:func:`bundle.preprocessing.box_frames.boxes_in_source`.
+
+    Returns:
+        column and row, shape ``(2,)``.
+    """
+    height, width = heatmap.shape
+    row, column = divmod(int(heatmap.flatten().argmax()), width)
+    scale = torch.tensor([image.shape[-1] / width, image.shape[-2] / height] * 2)
+    cell = torch.tensor([column, row, column + 1, row + 1]) * scale
+    left, upper, right, lower = boxes_in_source(cell[None], image)[0]
+    return torch.stack([(left + right) / 2, (upper + lower) / 2])
 
 
 class LocalizationMetrics:
@@ -55,6 +76,7 @@ class LocalizationMetrics:
         self.table_path = table_path
         self.classes, self.boxes, self.bounds, self.kind = class_names(classes), boxes, bounds, kind
         self.found: dict[str, dict[str, torch.Tensor]] = {}
+        self.points: dict[str, dict[str, torch.Tensor]] = {}
         self._keys: set[str] = set()
         self._unfit: str | None = None
 
@@ -68,6 +90,7 @@ class LocalizationMetrics:
 
     def _clear(self, engine: Engine) -> None:
         self.found.clear()
+        self.points.clear()
         self._keys.clear()
         self._unfit = None
 
@@ -92,10 +115,16 @@ class LocalizationMetrics:
                 label: found_in_source(convert_to_tensor(edges).cpu(), convert_to_tensor(heights).cpu(), image)[0]
                 for label, (edges, heights) in zip(self.classes, parts, strict=True)
             }
+            maps = convert_to_tensor(out["heatmap"]).cpu()
+            self.points[str(path)] = {
+                label: hottest_in_source(heat, image) for label, heat in zip(self.classes, maps, strict=True)
+            }
 
     def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
         """
-        Return the metrics, see :py:func:`bundle.localization.summarize_localization`.
+        Return the metrics of :py:func:`bundle.localization.summarize_localization`, and by class ``pointing_game``.
+
+        The pointing game is :py:func:`bundle.training.compute_pointing_game` of the hottest cell of each final map.
 
         Args:
             results: ignored; they hold the boxes of findings that are present, not of all.
@@ -108,7 +137,13 @@ class LocalizationMetrics:
             raise ValueError(self._unfit)
         if self.table_path is not None:
             self._write_table(Path(self.table_path))
-        return summarize_localization(self.found, self.boxes, self.bounds, self.kind)
+        metrics = summarize_localization(self.found, self.boxes, self.bounds, self.kind)
+        annotated = {path: self.boxes.get(annotation_key(self.boxes, path), {}) for path in self.points}
+        for label, values in metrics.get("classes", {}).items():
+            chosen = [path for path, truths in annotated.items() if label in truths]
+            points = torch.stack([self.points[path][label] for path in chosen])
+            values["pointing_game"] = compute_pointing_game(points, [annotated[path][label] for path in chosen])
+        return metrics
 
     def _write_table(self, path: Path) -> None:
         with atomic_path(path) as partial, partial.open("w", newline="") as stream:

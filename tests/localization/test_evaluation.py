@@ -18,15 +18,17 @@ SHRUNK = torch.diag(torch.tensor([2.0, 2.0, 1.0, 1.0]))
 SHRUNK[:2, 3] = 0.5
 
 
-def item(name: str, boxes: list, logits=(-9.0, -9.0)) -> dict:
-    """Return one image's output: boxes of Mass on the network's input, none of Nodule."""
+def item(name: str, boxes: list, logits=(-9.0, -9.0), hottest=(0, 0)) -> dict:
+    """Return one image's output: boxes of Mass on the network's input, none of Nodule, and 5 x 5 maps with one peak."""
     meta = {"original_affine": torch.eye(4), "spatial_shape": (20, 20), "filename_or_obj": f"/some/folder/{name}"}
     edges, heights = torch.zeros(2, 3, 4), torch.zeros(2, 3)
     for k, box in enumerate(boxes):
         edges[0, k], heights[0, k] = torch.tensor(box), 0.9 - 0.1 * k
+    maps = torch.zeros(2, 5, 5)
+    maps[:, hottest[0], hottest[1]] = 1
     return {
         "image": MetaTensor(torch.zeros(1, 10, 10), affine=SHRUNK, meta=meta),
-        "pred": {"logits": torch.tensor(logits), "boxes": edges, "map_heights": heights},
+        "pred": {"logits": torch.tensor(logits), "boxes": edges, "map_heights": heights, "heatmap": maps},
     }
 
 
@@ -52,6 +54,16 @@ class TestLocalizationMetrics(unittest.TestCase):
         self.assertEqual(mass["false_positives_per_image"]["0.1"], 1.0)
         self.assertAlmostEqual(mass["mean_iou"], 36 / 400)
         self.assertEqual(nodule["accuracy"]["0.1"], 0.0)
+
+    def test_the_hottest_cell_is_held_against_the_boxes(self):
+        # a cell is 4 x 4 pixels of the file: that of row 1 and column 2 has its center at column 10, row 6, which is on
+        # the right edge of [4, 4, 10, 10] and so outside; that of row 1 and column 1 at 6, 6
+        for hottest, expected in (((1, 1), 1.0), ((1, 2), 0.0)):
+            handler = self.evaluated([item("a.png", [], hottest=hottest)], [item("b.png", [], hottest=(0, 0))])
+            classes = handler.summarize()["classes"]
+            self.assertEqual(handler.points["/some/folder/a.png"]["Mass"].tolist(), [hottest[1] * 4 + 2, 6])
+            # the center of the first cell, at 2, 2, is no point of [0, 0, 2, 2]
+            self.assertEqual([classes[name]["pointing_game"] for name in CLASSES], [expected, 0.0])
 
     def test_a_table_has_a_row_for_each_annotated_box(self):
         handler = self.evaluated([item("a.png", [[2, 2, 5, 5]])], [item("b.png", [])])
