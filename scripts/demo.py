@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FILMS = ROOT / "models/demo_films"
 SOURCE = "Films of NIH ChestX-ray14 (NIH Clinical Center; Wang et al., CVPR 2017), patients' names invented."
-SHIPPED = {"adfa": "chest_xray_anomaly", "sna": "chest_xray_findings"}
+SHIPPED = {"adfa": "chest_xray_anomaly", "sna": "chest_xray_findings", "msa": "chest_xray_localization"}
 SYNTHETIC = "All images are synthetic phantoms made by software. They show no patient and prove nothing."
 
 

@@ -35,7 +35,7 @@ from study_sets import dataset_flags  # noqa: E402
 
 from bundle.files import atomic_path, file_sha256  # noqa: E402
 from bundle.lists.csv_files import read_rows  # noqa: E402
-from bundle.model.compact import compact_model  # noqa: E402
+from bundle.model.compact import THREE_DIGITS, compact_model  # noqa: E402
 
 REGISTRY = ROOT / "models/models.yaml"
 COLUMNS = ("image", "patient", "fold", "split", "sha256")
@@ -98,7 +98,8 @@ def train(name: str, data: Path, output_dir: Path, work: Path, registry: Path = 
     study = {"family": family, "phases": {}}
     flags = {"seed": seed, **chosen.both, **chosen.train, **entry.get("flags", {}), "tensorboard": False}
     folder, _ = trained(study, settings, flags, work, work / name, chosen.evaluate.get("boxes_path", ""))
-    half, difference = compact_model(folder, output_dir, [path for path, _ in films[:: -(-len(films) // COMPARED)]])
+    compared = [path for path, _ in films[:: -(-len(films) // COMPARED)]]
+    half, difference = compact_model(folder, output_dir, compared, entry.get("tolerance", THREE_DIGITS))
     write_films(output_dir / "training_images.csv.gz", [row for _, row in films])
     size = (output_dir / "model.pt").stat().st_size
     kind = "half precision" if half else "float32"

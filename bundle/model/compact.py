@@ -19,12 +19,14 @@ from bundle.model.write_file import rebind_model
 from bundle.networks.compact import save_compact
 from bundle.networks.pretrained import read_state_dict
 
-__all__ = ["compact_model", "largest_difference"]
+__all__ = ["THREE_DIGITS", "compact_model", "largest_difference"]
 
 THREE_DIGITS = 5e-4
 
 
-def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[str | Path]) -> tuple[bool, float]:
+def compact_model(
+    folder: str | Path, output_dir: str | Path, images: Sequence[str | Path], tolerance: float = THREE_DIGITS
+) -> tuple[bool, float]:
     """
     Write a model folder whose weights leave out what the trunk's package has, and are half as long where that is safe.
 
@@ -35,6 +37,7 @@ def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[s
         folder: of the model, which stays as it is.
         output_dir: of the small copy; files of a model in it are replaced.
         images: that decide about half precision, one or more.
+        tolerance: largest difference of scores by half precision, see :py:func:`largest_difference`.
 
     Returns:
         whether half precision was taken, and the largest difference of scores, see :py:func:`largest_difference`.
@@ -56,7 +59,7 @@ def compact_model(folder: str | Path, output_dir: str | Path, images: Sequence[s
                 _write_rebound(made / Path(model.calibration).name, content, made / Path(model.weights).name)
             rebind_model(model, made)
             difference = largest_difference(wanted, _scores(made, images))
-            if difference > THREE_DIGITS:
+            if difference > (tolerance if half else THREE_DIGITS):
                 continue
             output_dir.mkdir(parents=True, exist_ok=True)
             for file in sorted(made.iterdir(), key=lambda path: path.name == "model.json"):  # that comes last

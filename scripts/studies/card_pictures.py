@@ -45,7 +45,8 @@ def answer_of(result: ImageResult) -> str:
     """Return the model's verdict in a line or two."""
     if result.verdict != "abnormal" or not result.present_findings:
         return result.verdict + (f", p {result.p_value:.2f}" if result.p_value is not None else "")
-    return f"{len(result.present_findings)} findings: " + ", ".join(result.present_findings)
+    count = len(result.present_findings)
+    return f"{count} finding{'s' * (count > 1)}: " + ", ".join(result.present_findings)
 
 
 def cell(result: ImageResult, label: str, heat_range: tuple[float, float]) -> Image.Image:
