@@ -63,6 +63,7 @@ from bundle.localization import (
     AttentionMiningInferer,
     BoxAttentionLoss,
     KnowledgePreservationLoss,
+    anchors,
     boxes,
     erasure,
     heatmaps,
@@ -204,6 +205,9 @@ def functions() -> Iterator[Case]:
     for name, function, *inputs in (
         ("box_coverage", lambda b: boxes.box_coverage(b, (32, 48), (8, 12)), BOXES),
         ("boxes_from_heatmaps", lambda h: boxes.boxes_from_heatmaps(h, (24, 20)), heat(2, 2, 6, 5)),
+        ("box_from_anchors", lambda h: anchors.box_from_anchors(h, [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]), heat(2, 6, 5)),
+        ("cluster_boxes", lambda b: torch.tensor(anchors.cluster_boxes(b, 2)), BOXES),
+        ("mean_inside", lambda h: boxes.mean_inside(h, torch.tensor([[[[0, 1, 3, 4]]]])), heat(1, 1, 6, 5)),
         ("clipped_boxes", lambda b: clipped_boxes(b, (32, 30)), BOXES),
         ("class_activation_map", class_activation.class_activation_map, X, random(2, 8, seed=1)),
         ("grad_cam", class_activation.grad_cam, X, random(2, 8, 6, 5, seed=1)),

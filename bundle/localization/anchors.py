@@ -41,7 +41,7 @@ def cluster_boxes(boxes: torch.Tensor, count: int) -> list[list[float]]:
         >>> cluster_boxes(torch.tensor([left, right, right]), 2)
         [[0.7, 0.4, 0.9, 0.8], [0.1, 0.4, 0.3, 0.8]]
     """
-    edges = boxes.double().numpy()
+    edges = boxes.detach().double().numpy()
     means = KMeans(min(count, len(boxes.unique(dim=0))), n_init=10, random_state=0).fit(edges)
     order = sorted(range(len(means.cluster_centers_)), key=lambda k: (-(means.labels_ == k).sum(), k))
     return [[round(float(edge), 4) for edge in means.cluster_centers_[k]] for k in order]

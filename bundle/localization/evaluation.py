@@ -21,10 +21,10 @@ from bundle.reading.formats import split_frame
 from bundle.rules import class_names
 from bundle.training.pointing_game import compute_pointing_game
 
-__all__ = ["LocalizationMetrics", "hottest_in_source"]
+__all__ = ["LocalizationMetrics"]
 
 
-def hottest_in_source(heatmap: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+def _hottest_in_source(heatmap: torch.Tensor, image: MetaTensor) -> torch.Tensor:
     """
     Return the center of a map's hottest cell in pixels of the file.
 
@@ -117,7 +117,7 @@ class LocalizationMetrics:
             }
             maps = convert_to_tensor(out["heatmap"]).cpu()
             self.points[str(path)] = {
-                label: hottest_in_source(heat, image) for label, heat in zip(self.classes, maps, strict=True)
+                label: _hottest_in_source(heat, image) for label, heat in zip(self.classes, maps, strict=True)
             }
 
     def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def commands_of(target: str) -> str:
     """Return what make would run for a target where nothing is installed."""
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "DATA", "PYTHON")}
-    words = ["make", "--dry-run", "--always-make", target]
+    words = ["make", "--no-print-directory", "--dry-run", "--always-make", target]  # make test is a make, too
     return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
