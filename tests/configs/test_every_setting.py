@@ -363,12 +363,14 @@ def test_boxes_at_the_places_of_training(data: dict[str, Path], tmp_path: Path) 
             "inference",
             f"with {flags}",
             input=data["msa"],
-            formats=["json", "csv"],
+            formats=["json", "csv", "report"],
             probability_threshold=0.01,
             **flags,
         )
         images = json.loads((tmp_path / f"with {flags}" / "predictions.json").read_text())["images"]
         found.append([box for image in images for box in image["boxes"] if box["label"] == "Mass"])
+        report = (tmp_path / f"with {flags}" / "report.html").read_text()
+        assert ("one of its usual places in the training images" in report) == (not flags)
     placed, cut = ([[box[side] for side in ("x", "y", "width", "height")] for box in boxes] for boxes in found)
     # every annotated box of the fixture is this one, in files of 36 x 40 pixels
     assert placed
