@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write a result under its run's time and names, with true references to its source."""
+"""Write a result under its run's time and names, with its device and true references to its source."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from bundle.files import atomic_path
+from bundle.results.dicom.equipment import state_equipment
 from bundle.results.dicom.own import NOT_FOR_DIAGNOSIS
 from bundle.results.dicom.source import DicomSource
 
@@ -42,8 +43,9 @@ def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: st
     if "DateOfSecondaryCapture" in dataset:
         dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
         dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S.%f")
-    for equipment in dataset.get("ContributingEquipmentSequence") or []:
-        if equipment.get("ManufacturerModelName") == "highdicom":
+    state_equipment(dataset, source.algorithm)
+    for equipment in dataset.ContributingEquipmentSequence:
+        if equipment.get("ManufacturerModelName") in ("highdicom", dataset.ManufacturerModelName):
             equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
     _name_the_class(dataset, source)
     with atomic_path(path) as partial:

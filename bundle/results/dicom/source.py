@@ -21,6 +21,7 @@ from bundle.reading.dicom.header import frame_count
 from bundle.reading.dicom.opened import read_to_pixels
 from bundle.reading.dicom.quiet import quiet_dicom
 from bundle.reading.limits import Limits
+from bundle.results.dicom.equipment import device_serial_number
 from bundle.results.dicom.own import MANUFACTURER
 from bundle.results.dicom.stand_in import become_stand_in
 from bundle.results.records import Algorithm, NotWrittenError
@@ -112,12 +113,12 @@ class DicomSource:
         }
 
     def equipment(self) -> dict[str, Any]:
-        """Return what SEG and SR say of the device that made them."""
+        """Return what highdicom asks of the device when it makes a SEG."""
         return {
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": self.algorithm.name[:64],
             "software_versions": self.algorithm.version[:64],
-            "device_serial_number": (self.algorithm.weights_sha256 or "no weights")[:64],
+            "device_serial_number": device_serial_number(self.algorithm),
         }
 
     def algorithm_sequence(self) -> AlgorithmIdentificationSequence:

@@ -33,6 +33,7 @@ from pydicom.sr.codedict import codes
 
 from bundle.reading.dicom.quiet import quiet_dicom
 from bundle.results.dicom.codes import finding_code, private_code
+from bundle.results.dicom.equipment import device_serial_number, device_uid
 from bundle.results.dicom.own import MANUFACTURER
 from bundle.results.dicom.save import save_dicom_result
 from bundle.results.dicom.source import DicomSource
@@ -68,10 +69,11 @@ def write_sr(path: str | os.PathLike, result: ImageResult, source: DicomSource, 
         observer = ObserverContext(
             observer_type=codes.DCM.Device,
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=source.uid("device"),
+                uid=device_uid(source.algorithm),
                 name=source.algorithm.name[:64],
                 manufacturer_name=MANUFACTURER,
-                model_name=source.algorithm.version,
+                model_name=source.algorithm.name[:64],
+                serial_number=device_serial_number(source.algorithm),
             ),
         )
         boxes = [box for box in result.boxes if _may_be_drawn(box, result)] if source.says_which_frame() else []
