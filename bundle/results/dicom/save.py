@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from bundle.files import atomic_path
+from bundle.results.dicom.codes import declare_private_scheme
 from bundle.results.dicom.equipment import state_equipment
 from bundle.results.dicom.own import NOT_FOR_DIAGNOSIS
 from bundle.results.dicom.source import DicomSource
@@ -47,6 +48,7 @@ def save_dicom_result(path: str | os.PathLike, dataset: Dataset, description: st
     for equipment in dataset.ContributingEquipmentSequence:
         if equipment.get("ManufacturerModelName") in ("highdicom", dataset.ManufacturerModelName):
             equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
+    declare_private_scheme(dataset)
     _name_the_class(dataset, source)
     with atomic_path(path) as partial:
         dataset.save_as(partial, enforce_file_format=True)

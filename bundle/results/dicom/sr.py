@@ -32,7 +32,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 
 from bundle.reading.dicom.quiet import quiet_dicom
-from bundle.results.dicom.codes import finding_code, private_code
+from bundle.results.dicom.codes import derived_code, finding_code, private_code
 from bundle.results.dicom.equipment import device_serial_number, device_uid
 from bundle.results.dicom.own import MANUFACTURER
 from bundle.results.dicom.save import save_dicom_result
@@ -218,7 +218,7 @@ def _box_group(
 def _region_code(label: str, result: ImageResult) -> CodedConcept:
     """Return the finding, or where it is called neither present nor absent a word for a region of its map."""
     if label in result.probabilities and result.presence(label) is None:
-        return private_code(f"MAP_{label}", f"Region of the map of {label}")
+        return derived_code("map", label, f"Region of the map of {label}")
     return finding_code(label)
 
 

@@ -21,7 +21,6 @@ from bundle.preprocessing.geometry import CropToRegion, CropUniformBorder, Resiz
 from bundle.reading.dicom.quiet import quiet_dicom
 from bundle.reading.reader import RadiologyReader
 from bundle.results import FORMATS, NOTICE, Algorithm, Box, ImageResult, NotWrittenError, Progress, ResultsWriter
-from bundle.results.dicom.codes import finding_code
 from bundle.results.dicom.sc import write_sc
 from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
 from bundle.results.dicom.source import load_source
@@ -569,14 +568,6 @@ class TestIdentity(InFolder):
     def test_a_fixed_time_must_be_one(self):
         with self.assertRaisesRegex(ValueError, "fixed_time must be a time in ISO 8601, got 'noon'"):
             ResultsWriter(self.folder / "out", fixed_time="noon")
-
-    def test_finding_codes(self):
-        self.assertEqual(finding_code("Effusion").scheme_designator, "SCT")
-        unknown = finding_code("Under bus, left")
-        self.assertEqual(
-            (unknown.value, unknown.scheme_designator, unknown.meaning),
-            ("UNDER_BUS_LEFT", "99AIBUNDLE", "Under bus, left"),
-        )
 
 
 class TestWayBack(InFolder):
