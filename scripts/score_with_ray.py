@@ -37,7 +37,7 @@ from bundle.command import BundleWorkflow, typed_value  # noqa: E402
 from bundle.files import atomic_path  # noqa: E402
 from bundle.lists import find_images  # noqa: E402
 
-BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "map_height"))]
+BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x", "y", "width", "height", "map_height", "score"))]
 SCHEMA = pa.schema(
     {
         "key": pa.string(),

@@ -56,6 +56,7 @@ from bundle.classification import (
     class_activation,
     targets,
 )
+from bundle.detection import DetectionLoss, PyramidDetector, PyramidInferer, grids, inferer
 from bundle.lists.boxes import clipped_boxes
 from bundle.localization import (
     MSA,
@@ -170,6 +171,16 @@ def mining() -> Callable[..., Any]:
     return lambda image: infer(image.float(), lambda x: x[:, :2, ::8, ::8])  # nothing rounds, so no box moves
 
 
+def detecting() -> Callable[..., Any]:
+    infer = PyramidInferer(count=2)
+    rows = torch.cat([random(1, 5, 2), torch.cat([BOXES, BOXES + 3, BOXES[:1]])[None]], dim=-1)
+    return lambda image: infer(image.float(), lambda x: rows.expand(len(x), -1, -1))  # the boxes are of no image
+
+
+def detection_loss(classification: str) -> DetectionLoss:
+    return DetectionLoss(PyramidDetector(2, weights=None, pyramid_channels=16), SIZE, classification)
+
+
 def prior() -> Callable[..., Any]:
     with tempfile.TemporaryDirectory() as folder:
         torch.jit.save(torch.jit.script(nn.AvgPool2d(4)), f"{folder}/prior.ts")
@@ -208,6 +219,14 @@ def functions() -> Iterator[Case]:
         ("box_from_anchors", lambda h: anchors.box_from_anchors(h, [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]), heat(2, 6, 5)),
         ("cluster_boxes", lambda b: torch.tensor(anchors.cluster_boxes(b, 2)), BOXES),
         ("mean_inside", lambda h: boxes.mean_inside(h, torch.tensor([[[[0, 1, 3, 4]]]])), heat(1, 1, 6, 5)),
+        ("grid_anchors", lambda c: grids.grid_anchors(c, [8, 16], 32, 48), (BOXES - 9).view(2, 1, 4)),
+        ("decoded_boxes", grids.decoded_boxes, random(2, 2, 4), BOXES),
+        (
+            "selected_boxes",
+            lambda b: inferer.selected_boxes(torch.cat([b[:, :1] - 4, b], dim=1), 32, 48, count=3),
+            BOXES,
+        ),
+        ("image_logits", inferer.image_logits, random(2, 3, 6)),
         ("clipped_boxes", lambda b: clipped_boxes(b, (32, 30)), BOXES),
         ("class_activation_map", class_activation.class_activation_map, X, random(2, 8, seed=1)),
         ("grad_cam", class_activation.grad_cam, X, random(2, 8, 6, 5, seed=1)),
@@ -297,6 +316,8 @@ def networks() -> Iterator[Case]:
         (("SNAResNet",), lambda: SNAResNet(2)),
         (("SNAResNet",), lambda: SNAResNet(2, attention="cbam", placement="both")),
         (("SNADenseNet",), lambda: SNADenseNet(2)),
+        (("PyramidDetector",), lambda: PyramidDetector(2, weights=None, pyramid_channels=16, attention="sna")),
+        (("PyramidInferer",), detecting),
         (("MSA",), lambda: MSA(2, weights=None, atrous=True)),
         (("MSA",), lambda: MSA(2, "resnet18", weights=None, upsample="deconv")),
         (("MSA",), lambda: MSA(2, weights=None, aggregate=False)),
@@ -321,6 +342,10 @@ def losses() -> Iterator[Case]:
     yield Case(("AdaptationLoss",), AdaptationLoss, (d, region))
     yield Case(("MeanDistanceLoss",), MeanDistanceLoss, (d,))
     yield Case(("BoxAttentionLoss",), BoxAttentionLoss, (random(2, 4, 6), heat(2, 4, 6)))
+    anchors = detection_loss("focal").anchors
+    pred = torch.cat([random(2, len(anchors), 2), anchors.expand(2, -1, -1)], dim=-1)
+    rows = torch.tensor([[[0.0, 4, 4, 20, 16], [1, 0, 0, 0, 0]], [[1.0, 8, 8, 40, 30], [-1, -1, -1, -1, -1]]])
+    yield Case(("DetectionLoss",), lambda: detection_loss("focal"), (pred, rows), half=False)
     for name in ("bce", "focal", "cross_entropy"):
         items = [{"label": row} for row in LABELS.tolist()]
         make = lambda name=name, items=items: ClassificationLoss(name, 2, items)  # noqa: E731
@@ -395,7 +420,7 @@ class TestEveryNameIsTried(unittest.TestCase):
         tried = (
             {name for case in CASES for name in case.values[0].names} | NO_TENSOR | FLOAT64_ALONE | AFTER_THE_NETWORK
         )
-        for folder in ("anomaly", "classification", "localization", "networks"):
+        for folder in ("anomaly", "classification", "detection", "localization", "networks"):
             package = importlib.import_module(f"bundle.{folder}")
             for module in pkgutil.walk_packages(package.__path__, f"bundle.{folder}."):
                 names = vars(importlib.import_module(module.name))

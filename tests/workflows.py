@@ -25,7 +25,7 @@ from bundle.command import BundleWorkflow
 from bundle.model import save_start
 
 ROOT = Path(__file__).resolve().parents[1]
-START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end"}
+START = {"adfa": "adfa_train", "sna": "sna_train", "msa": "msa_train_end_to_end", "detector": "detector_train"}
 
 
 def check_names(results: Path) -> None:

@@ -249,4 +249,9 @@ _RULES: dict[str, Rule] = {
     "mined_fraction": between(0, 1, "(]"),
     "preservation_weight": between(0),
     "boxes_weight": between(0),
+    # detector
+    "nms_overlap": between(0, 1, "(]"),
+    "boxes_per_finding": whole(1),
+    "pyramid_channels": whole(16),
+    "box_weight": between(0),
 }

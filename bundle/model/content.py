@@ -32,8 +32,13 @@ FORMAT = "attention-imaging-bundle model"
 WHOLE_VERSION = 1
 COMPACT_VERSION = 2  # weights that borrow from a package, which readers of the first do not understand
 FORMAT_VERSION = COMPACT_VERSION  # up to which this version reads
-FAMILIES = ("adfa", "sna", "msa")
-PACKAGES = {"adfa": "bundle.anomaly", "sna": "bundle.classification", "msa": "bundle.localization"}
+FAMILIES = ("adfa", "sna", "msa", "detector")
+PACKAGES = {
+    "adfa": "bundle.anomaly",
+    "sna": "bundle.classification",
+    "msa": "bundle.localization",
+    "detector": "bundle.detection",
+}
 # arguments that name where training started, of no use later: today's, and two of files of before, where they are null
 _STARTS = ("weights", "backbone_weights", "pretrained")
 

@@ -46,7 +46,7 @@ class ModelFile:
 
     @property
     def family(self) -> str:
-        """``adfa``, ``sna`` or ``msa``."""
+        """``adfa``, ``sna``, ``msa`` or ``detector``."""
         return self.content["family"]
 
     @property

@@ -46,7 +46,7 @@ def write_model(
 
     Args:
         folder: of the weights and the calibration.
-        family: ``adfa``, ``sna`` or ``msa``.
+        family: ``adfa``, ``sna``, ``msa`` or ``detector``.
         weights: file in ``folder``.
         network: that the weights are of; see :py:func:`bundle.networks.arguments.keeps_arguments`.
         settings: that belong to the weights, by name: plain values, no path.

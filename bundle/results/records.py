@@ -68,7 +68,9 @@ class Box:
         width: in columns, positive.
         height: in rows, positive.
         map_height: mean height inside of the map that the box was drawn on, stretched to 0..1. It ranks the boxes of
-            one image; it is no probability, and another image's map is stretched otherwise.
+            one image; it is no probability, and another image's map is stretched otherwise. ``None`` for a box that
+            was drawn on no map.
+        score: of a detector's box, its calibrated probability, 0..1; ``None`` for others.
     """
 
     label: str
@@ -76,7 +78,8 @@ class Box:
     y: float
     width: float
     height: float
-    map_height: float
+    map_height: float | None = None
+    score: float | None = None
 
 
 @dataclass

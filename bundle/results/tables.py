@@ -28,7 +28,7 @@ __all__ = [
     "write_scores",
 ]
 
-SCHEMA_VERSION = "3.1"
+SCHEMA_VERSION = "3.2"
 
 _VERDICT = ("label", "anomaly_score", "finding_probability", "p_value", "abnormal", "verdict", "not_assessed")
 _FINDINGS = ("true_findings", "present_findings", "heatmap_class")

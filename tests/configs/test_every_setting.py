@@ -39,6 +39,7 @@ COMMON: dict[str, dict[str, Any]] = {  # flags of every training of a family, an
     "adfa": {"held_back": 0.5, "false_alarm_rate": 0.3},
     "sna": {"classes": ["normal", "Mass"], "warmup_epochs": 1},
     "msa": {"classes": ["normal", "Mass"]},
+    "detector": {"classes": ["Mass"], "pyramid_channels": 16},
 }
 
 
@@ -75,6 +76,8 @@ class Run:
 
     def train(self) -> None:
         flags = SMALL | TRAINING | COMMON[self.family] | self.setting.flags
+        if self.family == "detector":
+            flags["boxes_path"] = self.data / "boxes.csv"
         out = self.root / "model"
         run_workflow(
             f"{self.family}_{self.setting.task}", self.setting.layers, **flags, dataset_dir=self.data, output_dir=out
@@ -143,13 +146,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for file, table in (("labels", [["image", "patient", "split", "normal", "Mass"], *rows]), ("boxes", boxes)):
         with (root / "labels" / f"{file}.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows(table)
-    return {"adfa": root / "adfa", "sna": root / "labels", "msa": root / "labels"}
+    return {"adfa": root / "adfa", **dict.fromkeys(("sna", "msa", "detector"), root / "labels")}
 
 
 def check(run: Run) -> None:
     """Train, evaluate, infer and export, and compare what they give."""
     run.train()
-    only = {"sna": {"bootstrap_samples": 5}, "msa": {"boxes_path": run.data / "boxes.csv"}}.get(run.family, {})
+    boxes = {"boxes_path": run.data / "boxes.csv"}
+    only = {"sna": {"bootstrap_samples": 5}, "msa": boxes, "detector": boxes}.get(run.family, {})
     evaluated = run.use("evaluate", "evaluation", dataset_dir=run.data, **only)
     inferred = run.use("inference", "inference", input=run.data)
     film = np.random.default_rng(0).integers(0, 4096, (60, 70)).astype(np.uint16)
@@ -294,10 +298,21 @@ MSA_LONG = {
     },
     **({"onnx": Setting(task="train_end_to_end", exported=(".onnx",))} if ONNX else {}),
 }
+DETECTOR = {
+    "default": Setting(exported=(".ts",)),
+    **{f"attention {name}": Setting({"attention": name}) for name in ATTENTION_NAMES[1:]},
+    "resnet18, hard negatives": Setting(
+        {"classification_loss": "hard_negatives", "attention": "sna", "frozen": [], **RESNET18},
+        results={"probability_threshold": 0.01},
+        exported=(".ts", ".pt2"),
+    ),
+    "resnet50": Setting({"backbone": "resnet50", "pyramid_channels": 256, **RANDOM}),
+}
 EVERY_TIME = {
     "adfa": ("default", "the paper", "padim", "patch memory"),
     "sna": ("default", "resnet"),
     "msa": ("end to end", "mining, full"),
+    "detector": ("default",),
 }
 CASES = [
     pytest.param(family, setting, id=f"{family}, {name}", marks=marks if name not in EVERY_TIME[family] else [])
@@ -308,6 +323,7 @@ CASES = [
         ("sna", SNA_LONG, [pytest.mark.long]),
         ("msa", MSA, [pytest.mark.full]),
         ("msa", MSA_LONG, [pytest.mark.long]),
+        ("detector", DETECTOR, [pytest.mark.full]),
     )
     for name, setting in settings.items()
 ]

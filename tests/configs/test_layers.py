@@ -62,6 +62,13 @@ class TestRunnableConfigs(unittest.TestCase):
         # DICOM results of other parameters get other UIDs
         stated = {
             "adfa": {"backbone_precision", "false_alarm_rate"},
+            "detector": {
+                "sensitivity",
+                "specificity",
+                "probability_threshold",
+                "nms_overlap",
+                "boxes_per_finding",
+            },
             "msa": {
                 "sensitivity",
                 "specificity",

@@ -138,7 +138,7 @@ class TestModelFile(unittest.TestCase):
             ({"format": "other"}, "format must be"),
             ({"format_version": 3}, "is of format 3, this version .* reads up to 2"),
             ({"format_version": True}, "format_version must be a number from 1"),
-            ({"family": "other"}, "family must be one of adfa, sna, msa"),
+            ({"family": "other"}, "family must be one of adfa, sna, msa, detector"),
             ({"settings": None}, "settings must be there, and be a mapping"),
             ({"weights": {"file": "../model.pt", "sha256": "0"}}, "weights must have the name of a file"),
             ({"calibration": {"file": "calibration.json", "sha256": "0"}}, "'calibration.json', which is missing"),

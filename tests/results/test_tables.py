@@ -146,11 +146,11 @@ class TestTables(unittest.TestCase):
             [("x", "cut off")],
         )
         found = json.loads(self.path.read_text())
-        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("3.1", NOTICE, 1.0))
+        self.assertEqual((found["schema_version"], found["notice"], found["threshold"]), ("3.2", NOTICE, 1.0))
         self.assertEqual(found["algorithm"]["weights_sha256"], "ab" * 32)
         self.assertEqual(found["failures"], [{"file": "x", "reason": "cut off"}])
         first, second, _ = found["images"]
-        box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "map_height": 0.5}
+        box = {"label": "effusion", "x": 1.0, "y": 2.0, "width": 3.0, "height": 1.0, "map_height": 0.5, "score": None}
         self.assertEqual((first["boxes"], first["rows"], first["columns"]), ([box], 4, 6))
         self.assertIsNone(second["anomaly_score"])  # JSON has no NaN
 

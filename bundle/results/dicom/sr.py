@@ -42,6 +42,7 @@ from bundle.results.records import Box, ImageResult, remarks
 __all__ = ["read_boxes_from_sr", "write_sr"]
 
 _MAP_HEIGHT = private_code("MAP_HEIGHT", "Height of the stretched map in the region")  # no probability
+_BOX_SCORE = private_code("BOX_SCORE", "Calibrated probability of the region")
 _PRESENCE = {True: codes.SCT.Present, False: codes.SCT.Absent, None: codes.SCT.Undetermined}  # PS3.16 CID 240
 _OPERATING_POINT = private_code("OPERATING_POINT", "Probability from which it is present")
 
@@ -122,8 +123,10 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
             (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
             found = group.get_measurements(name=_MAP_HEIGHT)
             height = float(found[0].value) if found else float("nan")
+            scored = group.get_measurements(name=_BOX_SCORE)
+            score = float(scored[0].value) if scored else None
             label = "" if group.finding_type is None else str(group.finding_type.meaning)
-            boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, height))
+            boxes.append(Box(label, x0, y0, x1 - x0, y1 - y0, height, score))
     return boxes
 
 
@@ -211,7 +214,11 @@ def _box_group(
         referenced_region=region,
         finding_type=_region_code(box.label, result),
         algorithm_id=_algorithm(source),
-        measurements=[_measurement(_MAP_HEIGHT, box.map_height)],
+        measurements=[
+            _measurement(name, value)
+            for name, value in ((_MAP_HEIGHT, box.map_height), (_BOX_SCORE, box.score))
+            if value is not None
+        ],
     )
 
 
