@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from bundle.reading.dicom.opened import open_dicom
+from bundle.reading.dicom.outline import check_length, read_outline
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
 from bundle.reading.formats import one_line_errors
 from bundle.reading.limits import Limits
@@ -77,7 +77,8 @@ class Intake:
             whether it is new; one that was taken before, or is one of our own results, is not.
 
         Raises:
-            RefusedError: When it is no image of an accepted class, lacks a UID, or is too large.
+            RefusedError: When it is no image of an accepted class, lacks a UID, is too large, or its pixel data is too
+                short for its frames.
             NoRoomError: When there is too little disk space.
         """
         size = path.stat().st_size
@@ -87,12 +88,13 @@ class Intake:
             raise NoRoomError(f"less than {self._settings.min_free_bytes} bytes are free on disk.")
         try:
             with one_line_errors(path):
-                header = open_dicom(path, Limits(), header_only=True)
+                outline = read_outline(path, _KEYWORDS, Limits(file=self._settings.max_object_bytes))
+                header = outline.header
                 words = {name: str(header.get(name) or "") for name in ("SOPClassUID", "Modality")}
                 own = is_own_result(header)
                 uids = {name: str(header.get(name) or "") for name in _REQUIRED}
         except (UnreadableImageError, SkippedFileError):
-            raise RefusedError("the object must be a DICOM data set, its header cannot be read.") from None
+            raise RefusedError("the object must be a whole DICOM image, its header cannot be read.") from None
         for name, uid in uids.items():
             if not _UID.fullmatch(uid):
                 raise RefusedError(f"{name} must be a UID, it is not.")
@@ -102,6 +104,11 @@ class Intake:
             logger.info("one of our own results came back from %s and is left out", peer)
             return False
         uid, study = uids["SOPInstanceUID"], uids["StudyInstanceUID"]
+        try:
+            with one_line_errors(path):
+                check_length(outline)
+        except UnreadableImageError as error:
+            raise RefusedError(str(error).partition(": ")[2]) from None  # without the file's name
         if self._queue.knows(uid):
             return False
         file = self._store(path, uid)
@@ -134,3 +141,6 @@ class Intake:
 
 
 _REQUIRED = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_OWN = ("Manufacturer", "SeriesDescription")
+_SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
+_KEYWORDS = ("SOPClassUID", "Modality", *_REQUIRED, *_OWN, *_SIZES)

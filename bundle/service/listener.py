@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # PS3.7 C.4.2.1: a sender repeats "out of resources" later, and gives up on the others
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 _LARGEST_PDU = 2**20  # ours are announced as 16 KiB; association requests with many contexts are larger
+_LARGEST_MESSAGE = 2**16  # of what pynetdicom holds in memory: commands, and data sets other than those that are stored
+_MOST_MESSAGES = 16  # of a caller that wait for their answer
 _SILENCE = 30.0  # seconds
 _GREETING = 10.0  # seconds until a caller that has connected must have asked for an association
 
@@ -95,7 +97,7 @@ class Listener:
 
     def _opened(self, event: Event) -> None:
         connection: Any = event.assoc.dul.socket
-        connection.recv = _LimitedReading(connection.recv, self._settings.max_object_bytes)
+        connection.recv = _LimitedReading(event.assoc, connection.recv, self._settings.max_object_bytes)
 
     def _requested(self, event: Event) -> None:
         """Refuse a caller that is not named, by title and address."""
@@ -172,15 +174,19 @@ class _Server(ThreadedAssociationServer):
 
 class _LimitedReading:
     """
-    ``recv`` of an association's connection, which ends at an oversized PDU or object.
+    ``recv`` of an association's connection, which ends at an oversized PDU, message or object.
+
+    A caller that sends faster than it is answered is read no further until it is, so that nothing piles up in memory.
 
     Args:
-        receive: pynetdicom's own.
+        association: pynetdicom's own.
+        receive: its connection's own.
         max_object_bytes: of one object.
     """
 
-    def __init__(self, receive: Callable[[int], bytearray], max_object_bytes: int) -> None:
-        self._receive, self._max_object_bytes, self.received = receive, max_object_bytes, 0
+    def __init__(self, association: Any, receive: Callable[[int], bytearray], max_object_bytes: int) -> None:
+        self._association, self._receive, self._max_object_bytes = association, receive, max_object_bytes
+        self.received = 0
 
     def __call__(self, nr_bytes: int) -> bytearray:
         self.received += nr_bytes
@@ -188,6 +194,15 @@ class _LimitedReading:
         if nr_bytes > _LARGEST_PDU or self.received > self._max_object_bytes * 1.01 + _LARGEST_PDU:
             logger.warning("a connection was ended: more than %d bytes in one object", self._max_object_bytes)
             raise OSError("too large")
+        message = self._association.dimse.message
+        if message is not None and max(message.encoded_command_set.tell(), message.data_set.tell()) > _LARGEST_MESSAGE:
+            logger.warning("a connection was ended: more than %d bytes in one message", _LARGEST_MESSAGE)
+            raise OSError("too large")
+        until = time.monotonic() + _SILENCE
+        while self._association.dimse.msg_queue.qsize() > _MOST_MESSAGES:
+            if time.monotonic() > until:
+                raise OSError("too many")
+            time.sleep(0.01)
         return self._receive(nr_bytes)
 
 

@@ -127,6 +127,29 @@ class TestListener(InFolder):
         self.assertEqual(send([image_file(self.folder / "in", 1)], port), [0])
         self.wait_for(lambda: not list(self.intake.partial.iterdir()))
 
+    def test_pixels_that_cannot_hold_the_frames(self):
+        port = self.listen()
+        with self.assertLogs("bundle.service.listener", "WARNING") as logs:
+            self.assertEqual(send([image_file(self.folder / "in", 0, Rows=49)], port), [0xC000])
+        # 49 x 40 bytes
+        self.assertIn("refused an object from SENDER: PixelData must hold 1960 bytes, got 1920.", logs.output[0])
+        self.assertEqual(self.uids(), [])
+
+    def test_a_command_without_end_ends_its_association(self):
+        port = self.listen()
+        piece = bytes([1, 1]) + bytes(8000)  # context 1; of a command, not the last
+        message = struct.pack(">BBL", 4, 0, len(piece) + 4) + struct.pack(">L", len(piece)) + piece
+        caller = AE("SENDER")
+        caller.add_requested_context(Verification)
+        with self.assertLogs("bundle.service.listener", "WARNING") as logs:
+            association = caller.associate("127.0.0.1", port, ae_title="BUNDLE")
+            for _ in range(20):
+                association.dul.socket.send(message)
+            self.wait_for(lambda: logs.output)
+        self.assertIn("more than 65536 bytes in one message", logs.output[0])
+        association.abort()
+        self.assertTrue(self.serves(port))
+
     def test_rate_and_disk(self):
         port = self.listen(instances_per_minute=2)
         files = [image_file(self.folder / "in", i) for i in range(3)]
