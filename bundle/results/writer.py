@@ -151,8 +151,8 @@ class ResultsWriter:
             self.fail(result.source, refused if not result.frame else f"frame {result.frame}: {refused}")
             return False
         self._names.add(name)
-        files = {}
-        for kind, path, write in self._jobs(result, name):
+        files: dict[str, str] = {}
+        for kind, path, write in self._jobs(result, name, files):
             if self._guarded(kind, result, partial(write, self.output_dir / path)):
                 files[kind] = path
         if "report" in self.formats:
@@ -234,8 +234,10 @@ class ResultsWriter:
     ) -> None:
         self.close()
 
-    def _jobs(self, result: ImageResult, name: str) -> list[tuple[str, str, Callable[[Path], None]]]:
-        """Return kind, path below the output folder and writing function of what this image gets."""
+    def _jobs(
+        self, result: ImageResult, name: str, done: Mapping[str, str]
+    ) -> list[tuple[str, str, Callable[[Path], None]]]:
+        """Return kind, path below the output folder and writing function; ``done`` grows as they are called."""
         jobs: list[tuple[str, str, Callable[[Path], None]]] = []
         if "overlay" in self.formats and (result.image is not None or result.heatmap is not None):
             jobs.append(
@@ -249,12 +251,12 @@ class ResultsWriter:
                 jobs.append((f"nifti_{title}".strip("_"), f"heatmaps/{stem}.nii.gz", write))
         if wanted := set(self.formats) & set(_DICOM):
             if _is_dicom(result):
-                jobs += self._dicom_jobs(result, name, wanted)
+                jobs += self._dicom_jobs(result, name, wanted, done)
             else:
                 self.progress.counts["not_dicom"] = self.progress.counts.get("not_dicom", 0) + 1
         return jobs
 
-    def _dicom_jobs(self, result: ImageResult, name: str, wanted: set[str]) -> list[tuple]:
+    def _dicom_jobs(self, result: ImageResult, name: str, wanted: set[str], done: Mapping[str, str]) -> list[tuple]:
         # a second that a run without DICOM results need not wait
         from bundle.results.dicom.sc import write_sc
         from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
@@ -271,12 +273,16 @@ class ResultsWriter:
             return []
         source = found[0]
         writers: dict[str, Callable[[Path], None]] = {}
-        if "sr" in wanted:
-            writers["sr"] = partial(write_sr, result=result, source=source, threshold=self.threshold)
         if "seg" in wanted and result.heatmap is not None:
             writers["heat"] = partial(write_heat_seg, result=result, source=source, heat_range=self.heat_range)
             if self.threshold is not None:
                 writers["seg"] = partial(write_binary_seg, result=result, source=source, map_threshold=self.threshold)
+        if "sr" in wanted:  # after the mask, which it refers to where that could be written
+
+            def write_report(path: Path) -> None:
+                write_sr(path, result, source, self.threshold, segmented="seg" in done)
+
+            writers["sr"] = write_report
         if "sc" in wanted and result.image is not None:
             writers["sc"] = partial(write_sc, result=result, source=source, heat_range=self.heat_range)
         return [(kind, f"dicom/{name}_{kind}.dcm", write) for kind, write in writers.items()]
