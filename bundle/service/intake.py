@@ -17,9 +17,10 @@ from bundle.reading.formats import one_line_errors
 from bundle.reading.limits import Limits
 from bundle.results.dicom.own import is_own_result
 from bundle.service.job_queue import JobQueue
+from bundle.service.passing import check_room
 from bundle.service.settings import Settings
 
-__all__ = ["IMAGE_CLASSES", "Intake", "NoRoomError", "RefusedError"]
+__all__ = ["IMAGE_CLASSES", "Intake", "RefusedError"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,6 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 class RefusedError(ValueError):
     """An object that will never be taken; one line without text from inside it."""
-
-
-class NoRoomError(OSError):
-    """No disk space left for now."""
 
 
 class Intake:
@@ -84,8 +81,7 @@ class Intake:
         size = path.stat().st_size
         if size > self._settings.max_object_bytes:
             raise RefusedError(f"an object must have at most {self._settings.max_object_bytes} bytes, got {size}.")
-        if shutil.disk_usage(self._images).free < self._settings.min_free_bytes + size:
-            raise NoRoomError(f"less than {self._settings.min_free_bytes} bytes are free on disk.")
+        check_room(self._images, self._settings.min_free_bytes, size)
         try:
             with one_line_errors(path):
                 outline = read_outline(path, _KEYWORDS, Limits(file=self._settings.max_object_bytes))

@@ -42,6 +42,10 @@ CREATE TABLE IF NOT EXISTS scores (
 CREATE TABLE IF NOT EXISTS shifts (
     model TEXT PRIMARY KEY, weights TEXT NOT NULL, sentence TEXT NOT NULL, at REAL NOT NULL);
 """
+# Intervals are measured by the system's monotonic clock, which all processes share and which starts anew with the
+# machine: a tick in the future is of an earlier start, so its interval is over. Queues of older versions lack these.
+_TICKS = ("last_tick", "retry_tick", "retry_wait")
+_OVER = "({0} > :now OR {0} <= :now - {1})"
 
 
 class JobQueue:
@@ -61,6 +65,10 @@ class JobQueue:
         with self.transaction():
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
+            known = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
+            for column in _TICKS:
+                if column not in known:
+                    self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} REAL NOT NULL DEFAULT 0")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -80,10 +88,11 @@ class JobQueue:
 
         Args:
             query: SQL that changes nothing.
-            *values: for its question marks.
+            *values: for its question marks; one mapping for names.
         """
+        named = len(values) == 1 and isinstance(values[0], dict)
         with self._lock:
-            return self._connection.execute(query, values).fetchall()
+            return self._connection.execute(query, values[0] if named else values).fetchall()  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the file."""
@@ -115,10 +124,11 @@ class JobQueue:
             open_job = db.execute("SELECT id FROM jobs WHERE study = ? AND state = 'waiting'", (study,)).fetchone()
             if open_job:
                 job = open_job["id"]
-                db.execute("UPDATE jobs SET last_at = ? WHERE id = ?", (now, job))
+                db.execute("UPDATE jobs SET last_at = ?, last_tick = ? WHERE id = ?", (now, time.monotonic(), job))
             else:
-                columns = "(study, peer, state, first_at, last_at) VALUES (?, ?, 'waiting', ?, ?)"
-                job = db.execute(f"INSERT INTO jobs {columns}", (study, peer, now, now)).lastrowid
+                columns = "(study, peer, state, first_at, last_at, last_tick) VALUES (?, ?, 'waiting', ?, ?, ?)"
+                values = (study, peer, now, now, time.monotonic())
+                job = db.execute(f"INSERT INTO jobs {columns}", values).lastrowid
             db.execute("INSERT INTO instances VALUES (?, ?, ?, ?)", (uid, job, file, modality))
         return True
 
@@ -131,8 +141,9 @@ class JobQueue:
         """
         with self.transaction() as db:
             row = db.execute(
-                "SELECT id FROM jobs WHERE state = 'waiting' AND last_at <= ? ORDER BY last_at LIMIT 1",
-                (time.time() - quiet_seconds,),
+                f"SELECT id FROM jobs WHERE state = 'waiting' AND {_OVER.format('last_tick', ':quiet')} "
+                f"AND {_OVER.format('retry_tick', 'retry_wait')} ORDER BY last_at LIMIT 1",
+                {"now": time.monotonic(), "quiet": quiet_seconds},
             ).fetchone()
             if row is None:
                 return None
@@ -158,14 +169,16 @@ class JobQueue:
                 "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", [(uid, job, *rest) for uid, *rest in results]
             )
             db.execute(
-                "UPDATE jobs SET state = 'sending', reason = ?, tries = 0, retry_at = 0, computed_at = ? WHERE id = ?",
+                "UPDATE jobs SET state = 'sending', reason = ?, tries = 0, retry_wait = 0, computed_at = ? "
+                "WHERE id = ?",
                 (note, time.time(), job),
             )
 
     def next_to_send(self) -> int | None:
         """Return the job that has waited longest for its results to be sent, or ``None``."""
-        query = "SELECT id FROM jobs WHERE state = 'sending' AND retry_at <= ? ORDER BY retry_at, computed_at LIMIT 1"
-        found = self.rows(query, time.time())
+        over = _OVER.format("retry_tick", "retry_wait")
+        query = f"SELECT id FROM jobs WHERE state = 'sending' AND {over} ORDER BY retry_tick, computed_at LIMIT 1"
+        found = self.rows(query, {"now": time.monotonic()})
         return found[0]["id"] if found else None
 
     def unsent(self, job: int, destination: str) -> list[sqlite3.Row]:
@@ -190,9 +203,21 @@ class JobQueue:
     def postpone(self, job: int, seconds: float) -> None:
         """Send the results of a job again after so long; the time doubles with every try, up to ten minutes."""
         with self.transaction() as db:
-            tries = db.execute("SELECT tries FROM jobs WHERE id = ?", (job,)).fetchone()["tries"]
-            later = time.time() + min(600.0, seconds * 2 ** min(tries, 20))
-            db.execute("UPDATE jobs SET tries = tries + 1, retry_at = ? WHERE id = ?", (later, job))
+            _wait(db, job, seconds)
+
+    def defer(self, job: int, seconds: float, reason: str) -> None:
+        """
+        Compute a job again after so long, which doubles as when sending, and do not count this start.
+
+        Args:
+            job: number of the job, which is ``running``.
+            seconds: of the first wait.
+            reason: what kept it from being computed.
+        """
+        with self.transaction() as db:
+            _back_to_waiting(db, job)
+            db.execute("UPDATE jobs SET attempts = attempts - 1, reason = ? WHERE id = ?", (reason[:500], job))
+            _wait(db, job, seconds)
 
     def park(self, job: int, reason: str) -> None:
         """Put a job aside until someone asks for it again; the reason holds nothing that identifies the patient."""
@@ -215,7 +240,7 @@ class JobQueue:
             for row in parked:
                 number = row["id"]
                 has_results = db.execute("SELECT 1 FROM results WHERE job = ?", (number,)).fetchone()
-                change = "attempts = 0, tries = 0, retry_at = 0"
+                change = "attempts = 0, tries = 0, retry_wait = 0"
                 other = "SELECT id FROM jobs WHERE study = ? AND state = 'waiting'"
                 if has_results:
                     db.execute(f"UPDATE jobs SET state = 'sending', {change} WHERE id = ?", (number,))
@@ -233,18 +258,30 @@ class JobQueue:
         Args:
             max_attempts: a job that was begun so often is parked, for it may be what ends the worker.
         """
-        for row in self.rows("SELECT id, study, attempts FROM jobs WHERE state = 'running'"):
+        for row in self.rows("SELECT id, attempts FROM jobs WHERE state = 'running'"):
             if row["attempts"] >= max_attempts:
                 self.park(row["id"], f"the worker ended {row['attempts']} times during this study.")
                 continue
             with self.transaction() as db:
-                other = "SELECT id FROM jobs WHERE study = ? AND state = 'waiting'"
-                if waiting := db.execute(other, (row["study"],)).fetchone():
-                    db.execute("UPDATE instances SET job = ? WHERE job = ?", (row["id"], waiting["id"]))
-                    db.execute("DELETE FROM jobs WHERE id = ?", (waiting["id"],))
-                db.execute("UPDATE jobs SET state = 'waiting' WHERE id = ?", (row["id"],))
+                _back_to_waiting(db, row["id"])
 
     def removed(self, job: int) -> None:
         """Note that the files of a job are gone."""
         with self.transaction() as db:
             db.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job,))
+
+
+def _wait(db: sqlite3.Connection, job: int, seconds: float) -> None:
+    tries = db.execute("SELECT tries FROM jobs WHERE id = ?", (job,)).fetchone()["tries"]
+    wait = min(600.0, seconds * 2 ** min(tries, 20))
+    change = "tries = tries + 1, retry_tick = ?, retry_wait = ?"
+    db.execute(f"UPDATE jobs SET {change} WHERE id = ?", (time.monotonic(), wait, job))
+
+
+def _back_to_waiting(db: sqlite3.Connection, job: int) -> None:
+    """Let a job wait again, with the images of its study that came meanwhile."""
+    other = "SELECT id FROM jobs WHERE state = 'waiting' AND study = (SELECT study FROM jobs WHERE id = ?)"
+    if waiting := db.execute(other, (job,)).fetchone():
+        db.execute("UPDATE instances SET job = ? WHERE job = ?", (job, waiting["id"]))
+        db.execute("DELETE FROM jobs WHERE id = ?", (waiting["id"],))
+    db.execute("UPDATE jobs SET state = 'waiting' WHERE id = ?", (job,))

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from bundle.reading.dicom.decoders import DECODERS
-from bundle.service.intake import IMAGE_CLASSES, Intake, NoRoomError, RefusedError
+from bundle.service.intake import IMAGE_CLASSES, Intake, RefusedError
+from bundle.service.passing import NoRoomError
 from bundle.service.settings import Settings, Tls
 
 __all__ = ["Listener", "server_context"]

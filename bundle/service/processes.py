@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
+from bundle.service.state_lock import locked_role
 
 __all__ = ["listen", "open_queue", "show_page", "supervise", "until_told", "work"]
 
@@ -51,17 +52,19 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     from bundle.service.listener import Listener
 
     threading.excepthook = _say_what_ended  # pynetdicom's threads end so when a caller breaks the protocol
-    intake = Intake(settings, open_queue(settings))
-    listener = Listener(settings, intake)
-    listener.start()
-    try:
-        if settings.watch is not None:
-            from bundle.service.watch import watch_folder
+    queue = open_queue(settings)
+    with locked_role(settings.state_dir, "listen"):
+        intake = Intake(settings, queue)
+        listener = Listener(settings, intake)
+        listener.start()
+        try:
+            if settings.watch is not None:
+                from bundle.service.watch import watch_folder
 
-            watch_folder(settings.watch, intake, settings.quiet_seconds, stop)
-        stop.wait()
-    finally:
-        listener.stop()  # or its callers would keep the process from ending after an error
+                watch_folder(settings.watch, intake, settings.quiet_seconds, stop)
+            stop.wait()
+        finally:
+            listener.stop()  # or its callers would keep the process from ending after an error
 
 
 def work(settings: Settings, stop: threading.Event) -> None:
@@ -70,12 +73,13 @@ def work(settings: Settings, stop: threading.Event) -> None:
     from bundle.service.workflow import WarmWorkflow
 
     queue = open_queue(settings)
-    workflows = [WarmWorkflow(model, settings.state_dir / "scratch") for model in settings.models]
-    sys.excepthook = sys.__excepthook__  # a workflow of the command line prints its errors in one line
-    for library in ("ignite", "monai"):  # they tell of each study what we tell in one line
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-    logger.info("models are loaded: %s", ", ".join(workflow.name for workflow in workflows))
-    Worker(settings, queue, workflows).run(stop)
+    with locked_role(settings.state_dir, "work"):
+        workflows = [WarmWorkflow(model, settings.state_dir / "scratch") for model in settings.models]
+        sys.excepthook = sys.__excepthook__  # a workflow of the command line prints its errors in one line
+        for library in ("ignite", "monai"):  # they tell of each study what we tell in one line
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        logger.info("models are loaded: %s", ", ".join(workflow.name for workflow in workflows))
+        Worker(settings, queue, workflows).run(stop)
 
 
 def show_page(settings: Settings, stop: threading.Event) -> None:

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bundle.service.job_queue import JobQueue
+from bundle.service.passing import check_room, passing_cause
 from bundle.service.sender import send_job
 from bundle.service.settings import Settings
 from bundle.service.shift_watch import ShiftWatch
@@ -21,6 +24,8 @@ __all__ = ["Worker"]
 
 logger = logging.getLogger(__name__)
 _PAUSE = 0.2  # seconds between two looks at the queue
+_LOCKED = 300.0  # seconds that another program may lock the queue for
+_RESULTS = 4  # bytes of results for each byte of an image, roughly
 
 
 class Worker:
@@ -64,19 +69,49 @@ class Worker:
         try:
             self._compute(job)
         except Exception as error:  # the next study may go well
-            logger.error("job %d: %s", job, type(error).__name__)
-            self._queue.park(job, f"unexpected {type(error).__name__}, see the log for what came before.")
+            passes = passing_cause(error)
+            if passes is not None:
+                logger.warning("job %d is computed later: %s", job, passes)
+                self._insist(lambda: self._queue.defer(job, self._settings.retry_seconds, passes))
+            else:
+                logger.error("job %d is parked: %s", job, type(error).__name__)
+                reason = f"unexpected {type(error).__name__}, see the log for what came before."
+                self._insist(lambda: self._queue.park(job, reason))
         return True
+
+    def _insist(self, change: Callable[[], None]) -> None:
+        """Change the queue, though it may be locked for a while; otherwise the start would count against the study."""
+        until = time.monotonic() + _LOCKED
+        while True:
+            try:
+                return change()
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
+
+    def _check_room(self, files: Sequence[Path]) -> None:
+        """Refuse to compute where the results may not fit on the disk."""
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        check_room(self._settings.state_dir, self._settings.min_free_bytes, _RESULTS * size)
+
+    def _alarm(self) -> None:
+        """Say how many jobs wait for a person."""
+        (row,) = self._queue.rows("SELECT COUNT(*) AS n FROM jobs WHERE state = 'parked' AND removed = 0")
+        if row["n"]:
+            logger.error("%d jobs are parked and get no answer; `jobs --state parked` says why", row["n"])
 
     def _compute_all(self, stop: threading.Event) -> None:
         cleaned = 0.0
         while not stop.is_set():
             if not self.step() and not stop.wait(_PAUSE) and time.monotonic() > cleaned + 3600:
                 self._remove_old()
+                self._alarm()
                 cleaned = time.monotonic()
 
     def _compute(self, job: int) -> None:
         images = self._queue.rows("SELECT file, modality FROM instances WHERE job = ?", job)
+        self._check_room([self._settings.state_dir / "images" / row["file"] for row in images])
         study = self._queue.rows("SELECT study FROM jobs WHERE id = ?", job)[0]["study"]
         results, notes, asked, answered = [], [], 0, 0
         for workflow in self._workflows:
@@ -89,8 +124,11 @@ class Worker:
             try:
                 produced = workflow.run(files, folder)
             except WorkflowError as error:
+                self._check_room(files)
                 notes.append(f"{workflow.name}: {error}")
                 continue
+            if produced.failures:  # a full disk is a reason that passes, whatever the lines say
+                self._check_room(files)
             self._shifts.add(workflow.name, produced.weights, study, produced.images, workflow.remarks)
             notes += [f"{workflow.name}: {reason}" for reason in produced.failures]
             answered += bool(produced.results)
@@ -103,7 +141,7 @@ class Worker:
             logger.info("job %d: %d images, %d results", job, len(images), len(results))
             self._queue.computed(job, results, " ".join(notes))
         else:
-            logger.warning("job %d is parked: %s", job, " ".join(notes))
+            logger.error("job %d is parked: %s", job, " ".join(notes))
             self._queue.park(job, " ".join(notes) or "no model gave a result.")
 
     def _send_all(self, stop: threading.Event) -> None:

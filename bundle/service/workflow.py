@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 
 from bundle.command.workflow import BundleWorkflow
 from bundle.errors import cause_of, is_ours, kind_and_place, reason_of
+from bundle.service.passing import PassingError, passing_cause
 from bundle.service.settings import ServedModel
 
 __all__ = ["Produced", "WarmWorkflow", "WorkflowError"]
@@ -102,6 +103,7 @@ class WarmWorkflow:
             output_dir: folder, emptied before.
 
         Raises:
+            PassingError: When something ends the run that may be over later, such as a full disk.
             WorkflowError: When none of the images can be read, or anything else ends the run.
         """
         shutil.rmtree(output_dir, ignore_errors=True)
@@ -114,6 +116,8 @@ class WarmWorkflow:
         try:
             self._parser.get_parsed_content("run")
         except Exception as error:
+            if passes := passing_cause(error):
+                raise PassingError(passes) from None
             raise WorkflowError(_reason(error)) from None
         finally:
             shutil.rmtree(inputs)

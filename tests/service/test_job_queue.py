@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from bundle.service.job_queue import JobQueue
 from tests.service.helpers import states
@@ -89,12 +91,43 @@ class TestJobQueue(unittest.TestCase):
         self.queue.computed(self.queue.claim(0), [("9", "adfa", "sr", "a")])
         waits = []
         for _ in range(3):
-            before = self.queue.rows("SELECT retry_at FROM jobs")[0]["retry_at"]
             self.queue.postpone(1, 10)
-            waits.append(self.queue.rows("SELECT retry_at FROM jobs")[0]["retry_at"] - before)
+            waits.append(self.queue.rows("SELECT retry_wait FROM jobs")[0]["retry_wait"])
         self.assertIsNone(self.queue.next_to_send())
-        self.assertAlmostEqual(waits[1], 10, delta=1)
-        self.assertAlmostEqual(waits[2], 20, delta=1)
+        self.assertEqual(waits, [10, 20, 40])
+
+    def test_intervals_do_not_follow_the_clock_on_the_wall(self):
+        self.add("1")
+        with mock.patch("time.time", return_value=time.time() - 86400):  # set back by a day
+            self.assertIsNone(self.queue.claim(30))
+            with mock.patch("time.monotonic", return_value=time.monotonic() + 31):
+                self.assertEqual(self.queue.claim(30), 1)
+        self.queue.computed(1, [("9", "adfa", "sr", "a")])
+        self.queue.postpone(1, 10)
+        self.assertIsNone(self.queue.next_to_send())
+        with mock.patch("time.monotonic", return_value=0.5):  # the machine has started again
+            self.assertEqual(self.queue.next_to_send(), 1)
+
+    def test_a_job_that_is_deferred_waits_and_counts_no_start(self):
+        self.add("1")
+        self.queue.claim(0)
+        self.add("2")
+        self.queue.defer(1, 10, "No space left on device")
+        self.assertIsNone(self.queue.claim(0))
+        (row,) = self.queue.rows("SELECT state, attempts, reason, retry_wait FROM jobs")
+        self.assertEqual(tuple(row), ("waiting", 0, "No space left on device", 10))
+        with mock.patch("time.monotonic", return_value=time.monotonic() + 11):
+            self.assertEqual(self.queue.claim(0), 1)
+        self.assertEqual(len(self.queue.rows("SELECT uid FROM instances WHERE job = 1")), 2)
+
+    def test_a_queue_of_an_older_version(self):
+        self.add("1")
+        for column in ("last_tick", "retry_tick", "retry_wait"):
+            with self.queue.transaction() as db:
+                db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        self.queue.close()
+        self.queue = JobQueue(self.path)
+        self.assertEqual(self.queue.claim(0), 1)
 
     def test_many_threads_and_two_openings_lose_nothing(self):
         other = JobQueue(self.path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from bundle.service.processes import listen, open_queue
+from bundle.service.state_lock import locked_role, runs
 from tests.service.helpers import some_settings
 from tests.service.orthanc import free_port
 
@@ -38,6 +39,20 @@ class TestProcesses(unittest.TestCase):
         message = f"state_dir must be for its owner alone, '{state}' is not: Operation not permitted"
         with refused, self.assertRaisesRegex(PermissionError, message):
             open_queue(some_settings(state))
+
+    def test_one_listener_for_a_state_folder(self):
+        state = self.folder / "state"
+        open_queue(some_settings(state)).close()
+        self.assertFalse(runs(state, "listen"))
+        with locked_role(state, "listen"):
+            self.assertTrue(runs(state, "listen"))
+            (state / "partial").mkdir()
+            (state / "partial" / "coming").touch()
+            message = f"state_dir must have one 'listen' only, '{state}' has one already"
+            with self.assertRaisesRegex(OSError, message):
+                listen(some_settings(state, port=free_port()), threading.Event())
+            self.assertTrue((state / "partial" / "coming").exists())
+        self.assertFalse(runs(state, "listen"))
 
     def test_an_error_of_the_watch_ends_listening(self):
         settings = some_settings(self.folder / "state", watch=self.folder / "in", port=free_port())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sqlite3
 import tempfile
@@ -241,6 +242,44 @@ class TestWorker(unittest.TestCase):
         stop.set()
         thread.join(30)
         self.assertEqual((states(self.queue), thread.is_alive()), (["done"], False))
+
+    def test_what_passes_parks_nothing(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        full = OSError(errno.ENOSPC, "No space left on device", "name of a patient")
+        locked = sqlite3.OperationalError("database is locked")
+        computed = self.queue.computed
+        for patch, reason in (
+            (mock.patch("bundle.files.os.replace", side_effect=full), "No space left on device"),
+            (mock.patch("bundle.service.passing.shutil.disk_usage", return_value=mock.Mock(free=10)), "are free on"),
+            (mock.patch.object(self.workflows[0], "run", side_effect=ConnectionResetError()), "the network is away"),
+            (mock.patch.object(self.queue, "computed", side_effect=locked), "the database cannot be written to"),
+        ):
+            with self.subTest(reason), patch, self.assertLogs("bundle.service.worker", "WARNING"):
+                self.assertTrue(self.worker.step())
+                (row,) = self.queue.rows("SELECT state, attempts, reason FROM jobs")
+                self.assertEqual((row["state"], row["attempts"]), ("waiting", 0))
+                self.assertIn(reason, row["reason"])
+        self.assertEqual(self.queue.computed, computed)
+        self.worker.step()
+        self.send(1)
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 7))
+
+    def test_a_queue_that_is_locked_for_a_while(self):
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        locked = sqlite3.OperationalError("database is locked")
+        defer = mock.Mock(side_effect=[locked, locked, None], wraps=self.queue.defer)
+        broken = mock.patch.object(self.queue, "computed", side_effect=locked)
+        with broken, mock.patch.object(self.queue, "defer", defer), self.assertLogs("bundle.service.worker", "WARNING"):
+            self.worker.step()
+        self.assertEqual(defer.call_count, 3)
+
+    def test_parked_jobs_raise_an_alarm(self):
+        self.worker._alarm()  # says nothing
+        self.intake.take(image_file(self.folder / "in", 0), "CR1")
+        self.queue.park(1, "a reason")
+        with self.assertLogs("bundle.service.worker", "ERROR") as logs:
+            self.worker._alarm()
+        self.assertIn("1 jobs are parked", logs.output[0])
 
     def test_an_error_of_the_queue_ends_computing_and_sending(self):
         for method in ("claim", "next_to_send"):
