@@ -16,6 +16,7 @@ from pathlib import Path
 from bundle.service.job_queue import STATES
 from bundle.service.processes import listen, open_queue, show_page, supervise, until_told, work
 from bundle.service.settings import Settings, load_settings
+from bundle.service.upkeep import chosen_jobs, purge, reprocess
 
 __all__ = ["main"]
 
@@ -50,6 +51,16 @@ def main(arguments: list[str] | None = None) -> None:
     listing.add_argument("--state", choices=STATES, help="only those in this state")
     again = commands.add_parser("retry", parents=[common], help="give parked jobs another start")
     again.add_argument("job", type=int, nargs="*", help="numbers of jobs; all parked jobs if none is given")
+    for name, words in {
+        "reprocess": "compute past jobs again, by the models and settings of now; results get new UIDs",
+        "purge": "remove jobs with their images, results and rows",
+    }.items():
+        command = commands.add_parser(name, parents=[common], help=words)
+        command.add_argument("job", type=int, nargs="*", help="numbers of jobs; any if none is given")
+        command.add_argument("--study", default="", help="Study Instance UID")
+        command.add_argument("--state", choices=STATES, help="only those in this state")
+        command.add_argument("--older-than", type=float, metavar="DAYS", help="days since the last image came")
+        command.add_argument("--newer-than", type=float, metavar="DAYS", help="days since the last image came")
     args = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format=f"%(asctime)s {args.command} %(levelname)s %(message)s"
@@ -75,6 +86,13 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         sys.stdout.write(f"{pulled.new} images are new, {pulled.known} were known, {pulled.refused} were refused\n")
     elif args.command in _ROLES:
         until_told(_ROLES[args.command], settings)
+    elif args.command in ("reprocess", "purge"):
+        queue = open_queue(settings)
+        jobs = chosen_jobs(queue, args.job, args.study, args.state, args.older_than, args.newer_than)
+        if args.command == "purge":
+            sys.stdout.write(f"{purge(settings, queue, jobs)} of {len(jobs)} jobs are removed\n")
+        else:
+            sys.stdout.write(f"{reprocess(settings, queue, jobs)} of {len(jobs)} jobs start again\n")
     elif args.command == "jobs":
         _list_jobs(settings, args.state)
     else:

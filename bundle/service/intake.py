@@ -9,9 +9,12 @@ import logging
 import os
 import re
 import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from bundle.reading.dicom.outline import check_length, read_outline
+from bundle.reading.dicom.outline import Outline, check_length, read_outline
 from bundle.reading.errors import SkippedFileError, UnreadableImageError
 from bundle.reading.formats import one_line_errors
 from bundle.reading.limits import Limits
@@ -51,14 +54,17 @@ class Intake:
     Args:
         settings: of the service.
         queue: where images wait.
+        partial: name of the folder for files that are not yet taken; each process needs its own.
 
     Attributes:
         partial: folder for files that are not yet taken, on the same disk as those that are.
     """
 
-    def __init__(self, settings: Settings, queue: JobQueue) -> None:
+    def __init__(self, settings: Settings, queue: JobQueue, partial: str = "partial") -> None:
         self._settings, self._queue = settings, queue
-        self.partial, self._images = settings.state_dir / "partial", settings.state_dir / "images"
+        self.partial, self._images = settings.state_dir / partial, settings.state_dir / "images"
+        self._coming: set[str] = set()
+        self._changed = threading.Condition()
         for folder in (self.partial, self._images):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -74,8 +80,8 @@ class Intake:
             whether it is new; one that was taken before, or is one of our own results, is not.
 
         Raises:
-            RefusedError: When it is no image of an accepted class, lacks a UID, is too large, or its pixel data is too
-                short for its frames.
+            RefusedError: When it is no image of an accepted class, lacks a UID, is too large, its pixel data is too
+                short for its frames, or its SOP Instance UID is known with another patient, study or pixels.
             NoRoomError: When there is too little disk space.
         """
         size = path.stat().st_size
@@ -105,11 +111,27 @@ class Intake:
                 check_length(outline)
         except UnreadableImageError as error:
             raise RefusedError(str(error).partition(": ")[2]) from None  # without the file's name
-        if self._queue.knows(uid):
-            return False
-        file = self._store(path, uid)
-        modality = re.sub(r"[^A-Z0-9_ ]", "", words["Modality"])[:16]
-        return self._queue.add(uid, study, modality, file, peer)
+        content = _content(path, outline, study)
+        with self._one_at_a_time(uid):
+            if (known := self._queue.content(uid)) is not None:
+                _compare(content, known, peer)
+                return False
+            file = self._store(path, uid)
+            modality = re.sub(r"[^A-Z0-9_ ]", "", words["Modality"])[:16]
+            return self._queue.add(uid, study, modality, file, peer, content)
+
+    @contextmanager
+    def _one_at_a_time(self, uid: str) -> Iterator[None]:
+        """Let nobody else take an image of the same UID meanwhile, whose file would have the same name."""
+        with self._changed:
+            self._changed.wait_for(lambda: uid not in self._coming)
+            self._coming.add(uid)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming.remove(uid)
+                self._changed.notify_all()
 
     def _store(self, path: Path, uid: str) -> str:
         """Return the name below the folder of images under which the file now lies on disk."""
@@ -136,7 +158,34 @@ class Intake:
         return name
 
 
+def _content(path: Path, outline: Outline, study: str) -> tuple[str, str, str, str]:
+    """Return digest of patient and study, transfer syntax, digests of the bytes before and from Pixel Data on."""
+    header, digests = outline.header, []
+    patient = hashlib.sha256("\n".join([study, *(str(header.get(name) or "").strip() for name in _PATIENT)]).encode())
+    with path.open("rb") as file:
+        file.seek(outline.start)
+        for end in (outline.pixels, path.stat().st_size):
+            digest = hashlib.sha256()
+            while piece := file.read(min(2**20, end - file.tell())):
+                digest.update(piece)
+            digests.append(digest.hexdigest())
+    return patient.hexdigest(), str(header.file_meta.get("TransferSyntaxUID") or ""), digests[0], digests[1]
+
+
+def _compare(content: Sequence[str], known: Sequence[str], peer: str) -> None:
+    """Refuse another image under a known UID (PS3.5 9): the first is kept, and whoever sent the other must know."""
+    if not known[0]:  # of an older version
+        return
+    if content[0] != known[0]:
+        raise RefusedError("an image with this SOP Instance UID is known, of another patient or study.")
+    if content[1] == known[1] and content[3] != known[3]:
+        raise RefusedError("an image with this SOP Instance UID is known, with other pixels.")
+    if content[1] == known[1] and content[2] != known[2]:
+        logger.warning("an image from %s is known with another header; the first is kept", peer)
+
+
 _REQUIRED = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PATIENT = ("PatientID", "IssuerOfPatientID")
 _OWN = ("Manufacturer", "SeriesDescription")
 _SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
-_KEYWORDS = ("SOPClassUID", "Modality", *_REQUIRED, *_OWN, *_SIZES)
+_KEYWORDS = ("SOPClassUID", "Modality", *_REQUIRED, *_PATIENT, *_OWN, *_SIZES)

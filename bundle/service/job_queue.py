@@ -13,11 +13,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["STATES", "JobQueue"]
+__all__ = ["STATES", "JobQueue", "back_to_waiting"]
 
 STATES = ("waiting", "running", "sending", "done", "parked")
 _SCHEMA = """
@@ -44,7 +44,10 @@ CREATE TABLE IF NOT EXISTS shifts (
 """
 # Intervals are measured by the system's monotonic clock, which all processes share and which starts anew with the
 # machine: a tick in the future is of an earlier start, so its interval is over. Queues of older versions lack these.
-_TICKS = ("last_tick", "retry_tick", "retry_wait")
+_ADDED = (
+    ("jobs", ("last_tick", "retry_tick", "retry_wait"), "REAL NOT NULL DEFAULT 0"),
+    ("instances", ("patient", "syntax", "header", "pixels"), "TEXT NOT NULL DEFAULT ''"),
+)
 _OVER = "({0} > :now OR {0} <= :now - {1})"
 
 
@@ -65,10 +68,11 @@ class JobQueue:
         with self.transaction():
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
-            known = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
-            for column in _TICKS:
-                if column not in known:
-                    self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} REAL NOT NULL DEFAULT 0")
+            for table, columns, kind in _ADDED:
+                known = {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+                for column in columns:
+                    if column not in known:
+                        self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -103,7 +107,14 @@ class JobQueue:
         """Return whether an image with this SOP Instance UID was taken in before."""
         return bool(self.rows("SELECT 1 FROM instances WHERE uid = ?", uid))
 
-    def add(self, uid: str, study: str, modality: str, file: str, peer: str) -> bool:
+    def content(self, uid: str) -> tuple[str, ...] | None:
+        """Return the digests that an image was taken in with; ``None`` for one that is not known."""
+        found = self.rows("SELECT patient, syntax, header, pixels FROM instances WHERE uid = ?", uid)
+        return tuple(found[0]) if found else None
+
+    def add(
+        self, uid: str, study: str, modality: str, file: str, peer: str, content: Sequence[str] = ("", "", "", "")
+    ) -> bool:
         """
         Take an image in; its file lies on disk already.
 
@@ -113,6 +124,7 @@ class JobQueue:
             modality: Modality (0008,0060).
             file: name below the folder of images.
             peer: where it came from, for the page.
+            content: digest of the patient, transfer syntax, digests of header and pixels.
 
         Returns:
             whether it is new.
@@ -129,7 +141,10 @@ class JobQueue:
                 columns = "(study, peer, state, first_at, last_at, last_tick) VALUES (?, ?, 'waiting', ?, ?, ?)"
                 values = (study, peer, now, now, time.monotonic())
                 job = db.execute(f"INSERT INTO jobs {columns}", values).lastrowid
-            db.execute("INSERT INTO instances VALUES (?, ?, ?, ?)", (uid, job, file, modality))
+            columns = "(uid, job, file, modality, patient, syntax, header, pixels)"
+            db.execute(
+                f"INSERT INTO instances {columns} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (uid, job, file, modality, *content)
+            )
         return True
 
     def claim(self, quiet_seconds: float) -> int | None:
@@ -215,7 +230,7 @@ class JobQueue:
             reason: what kept it from being computed.
         """
         with self.transaction() as db:
-            _back_to_waiting(db, job)
+            back_to_waiting(db, job)
             db.execute("UPDATE jobs SET attempts = attempts - 1, reason = ? WHERE id = ?", (reason[:500], job))
             _wait(db, job, seconds)
 
@@ -263,7 +278,7 @@ class JobQueue:
                 self.park(row["id"], f"the worker ended {row['attempts']} times during this study.")
                 continue
             with self.transaction() as db:
-                _back_to_waiting(db, row["id"])
+                back_to_waiting(db, row["id"])
 
     def removed(self, job: int) -> None:
         """Note that the files of a job are gone."""
@@ -278,8 +293,14 @@ def _wait(db: sqlite3.Connection, job: int, seconds: float) -> None:
     db.execute(f"UPDATE jobs SET {change} WHERE id = ?", (time.monotonic(), wait, job))
 
 
-def _back_to_waiting(db: sqlite3.Connection, job: int) -> None:
-    """Let a job wait again, with the images of its study that came meanwhile."""
+def back_to_waiting(db: sqlite3.Connection, job: int) -> None:
+    """
+    Let a job wait again, with the images of its study that came meanwhile.
+
+    Args:
+        db: within a transaction.
+        job: number of the job.
+    """
     other = "SELECT id FROM jobs WHERE state = 'waiting' AND study = (SELECT study FROM jobs WHERE id = ?)"
     if waiting := db.execute(other, (job,)).fetchone():
         db.execute("UPDATE instances SET job = ? WHERE job = ?", (job, waiting["id"]))

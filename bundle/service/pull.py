@@ -92,7 +92,8 @@ def _pull_dicomweb(settings: Settings, queue: JobQueue, source: Source, wanted: 
         session.verify = str(settings.tls.authorities)
     if source.authorization is not None:
         session.headers["Authorization"] = source.authorization.read_text(encoding="utf-8").strip()
-    client, intake, pulled = DICOMwebClient(source.url, session, timeout=60), Intake(settings, queue), Pulled()
+    client, pulled = DICOMwebClient(source.url, session, timeout=60), Pulled()
+    intake = Intake(settings, queue, "pulling")  # the listener empties its own when it starts
     client.set_http_retry_params(retry=False)  # whoever asked may ask again
     logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # it names studies
     given = {"StudyDate": wanted.dates, "StudyInstanceUID": wanted.study}

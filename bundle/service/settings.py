@@ -146,7 +146,7 @@ class Settings:
         min_free_bytes: free disk space below which images are refused as out of resources.
         max_attempts: how often a study may end the worker before it is parked.
         retry_seconds: before results are sent again to a node that did not take them; doubled up to ten minutes.
-        keep_days: images and results of finished studies are removed afterwards; 0 keeps them.
+        keep_days: images and results of finished and parked studies are removed afterwards; 0 keeps them.
     """
 
     state_dir: Path

@@ -157,12 +157,14 @@ class Worker:
                 self._queue.postpone(job, self._settings.retry_seconds)
 
     def _remove_old(self) -> None:
-        """Remove images and results of jobs that were done long ago; that they were done stays known."""
+        """Remove images and results of jobs that were done or parked long ago; that they came stays known."""
         if not self._settings.keep_days:
             return
         before = time.time() - self._settings.keep_days * 86400
         for row in self._queue.rows(
-            "SELECT id FROM jobs WHERE state = 'done' AND removed = 0 AND finished_at < ?", before
+            "SELECT id FROM jobs WHERE state IN ('done', 'parked') AND removed = 0 "
+            "AND COALESCE(finished_at, last_at) < ?",
+            before,
         ):
             for image in self._queue.rows("SELECT file FROM instances WHERE job = ?", row["id"]):
                 (self._settings.state_dir / "images" / image["file"]).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
@@ -126,6 +127,27 @@ class TestListener(InFolder):
             self.assertEqual(send([large], port), [None])
         self.assertEqual(send([image_file(self.folder / "in", 1)], port), [0])
         self.wait_for(lambda: not list(self.intake.partial.iterdir()))
+
+    def test_a_known_uid_with_other_content(self):
+        port = self.listen()
+        folder, uids = self.folder / "in", {}
+        first = image_file(folder, 0)
+        for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            uids[name] = str(dcmread(first)[name].value)
+        self.assertEqual(send([first], port), [0])
+        (kept,) = (self.folder / "state" / "images").rglob("*.dcm")
+        before = kept.read_bytes()
+        other_pixels = image_file(folder, 1, **uids, PatientID="SYNTHETIC-0")
+        other_patient = image_file(folder, 2, **uids)
+        for file, words in ((other_pixels, "with other pixels"), (other_patient, "of another patient or study")):
+            with self.subTest(words), self.assertLogs("bundle.service.listener", "WARNING") as logs:
+                self.assertEqual(send([file], port), [0xC000])
+                self.assertIn(f"an image with this SOP Instance UID is known, {words}", logs.output[0])
+        renamed = image_file(folder, 0, PatientName="Corrected^Name")
+        with self.assertLogs("bundle.service.intake", "WARNING") as logs:
+            self.assertEqual(send([renamed], port), [0])
+        self.assertIn("known with another header; the first is kept", logs.output[0])
+        self.assertEqual((kept.read_bytes(), len(self.uids())), (before, 1))
 
     def test_pixels_that_cannot_hold_the_frames(self):
         port = self.listen()
