@@ -35,7 +35,7 @@ from bundle.results.tables import (
 
 __all__ = ["FORMATS", "ResultsWriter"]
 
-FORMATS = ("csv", "json", "nifti", "overlay", "report", "sr", "seg", "sc")
+FORMATS = ("csv", "json", "nifti", "overlay", "report", "sr", "seg", "heat", "sc")
 _DICOM = ("sr", "seg", "heat", "sc")
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ResultsWriter:
 
     Args:
         output_dir: folder to write to, made if missing.
-        formats: some of ``csv``, ``json``, ``nifti``, ``overlay``, ``report``, ``sr``, ``seg`` (mask and heat), ``sc``.
+        formats: some of ``csv``, ``json``, ``nifti``, ``overlay``, ``report``, ``sr``, ``seg``, ``heat``, ``sc``.
         title: of the report.
         algorithm: what made the results, or the arguments of :py:class:`Algorithm`.
         calibration: of an anomaly detector, see :py:func:`bundle.anomaly.read_calibration`; gives ``threshold``,
@@ -273,10 +273,10 @@ class ResultsWriter:
             return []
         source = found[0]
         writers: dict[str, Callable[[Path], None]] = {}
-        if "seg" in wanted and result.heatmap is not None:
+        if "seg" in wanted and result.heatmap is not None and self.threshold is not None:
+            writers["seg"] = partial(write_binary_seg, result=result, source=source, map_threshold=self.threshold)
+        if "heat" in wanted and result.heatmap is not None:
             writers["heat"] = partial(write_heat_seg, result=result, source=source, heat_range=self.heat_range)
-            if self.threshold is not None:
-                writers["seg"] = partial(write_binary_seg, result=result, source=source, map_threshold=self.threshold)
         if "sr" in wanted:  # after the mask, which it refers to where that could be written
 
             def write_report(path: Path) -> None:

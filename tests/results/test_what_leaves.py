@@ -21,7 +21,7 @@ from bundle.model.save import save_start
 from tests.service.helpers import image_file, small_adfa
 from tests.workflows import START, run_workflow, workflow_of, write_start
 
-FORMATS = ["csv", "json", "nifti", "overlay", "report", "sr", "seg", "sc"]
+FORMATS = ["csv", "json", "nifti", "overlay", "report", "sr", "seg", "heat", "sc"]
 
 
 class TestWhatLeaves(unittest.TestCase):

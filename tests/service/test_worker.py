@@ -94,12 +94,12 @@ class TestWorker(unittest.TestCase):
         self.send(1)
         self.assertEqual(states(self.queue), ["done"])
         kinds = [row["kind"] for row in self.queue.rows("SELECT kind FROM results WHERE model = 'adfa'")]
-        self.assertEqual(sorted(kinds), sorted(["sr", "seg", "heat", "sc"] * 2))
-        self.assertEqual(len(self.archive.objects), 8 + 3)  # boxes are for the radiograph alone, without a threshold
+        self.assertEqual(sorted(kinds), sorted(["sr", "seg", "sc"] * 2))
+        self.assertEqual(len(self.archive.objects), 6 + 2)  # boxes are for the radiograph alone, without a threshold
         source = pydicom.dcmread(radiograph)
         self.assertEqual({str(o.StudyInstanceUID) for o in self.archive.objects}, {source.StudyInstanceUID})
         self.assertEqual({str(o.PatientID) for o in self.archive.objects}, {"SYNTHETIC-7"})
-        self.assertEqual(len({str(o.SOPInstanceUID) for o in self.archive.objects}), 11)
+        self.assertEqual(len({str(o.SOPInstanceUID) for o in self.archive.objects}), 8)
 
     def test_boxes_of_the_report_are_those_of_the_table(self):
         self.intake.take(image_file(self.folder / "in", 0), "CR1")
@@ -192,15 +192,15 @@ class TestWorker(unittest.TestCase):
         self.archive.statuses = [0, 0xA700, 0, 0xC000]
         with self.assertLogs("bundle.service.sender", "WARNING"):
             self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 5))  # all were tried
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 3))  # all were tried
         self.archive.statuses = [0, 0xC000]
         with self.assertLogs("bundle.service.sender", "ERROR"):
             self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 6))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 4))
         self.assertIn("ARCHIVE refused", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
         self.queue.retry()
         self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 7))  # none was sent twice
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 5))  # none was sent twice
 
     def test_no_destination_and_no_kind_of_object_holds_up_the_others(self):
         self.intake.take(image_file(self.folder / "in", 0), "CR1")
@@ -211,7 +211,7 @@ class TestWorker(unittest.TestCase):
         every = replace(self.settings, destinations=(away, picky.node, self.archive.node))
         with self.assertLogs("bundle.service.sender", "WARNING"):
             send_job(1, every, self.queue)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 7))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["sending"], 5))
         self.assertEqual([o.SOPClassUID for o in picky.objects], [SecondaryCaptureImageStorage] * 2)
         both = replace(self.settings, destinations=(picky.node, self.archive.node))
         for _ in range(2):  # parked again though none of the objects left is of a kind that is taken
@@ -219,7 +219,7 @@ class TestWorker(unittest.TestCase):
                 send_job(1, both, self.queue)
             self.assertEqual(states(self.queue), ["parked"])
             self.queue.retry()
-        self.assertEqual((len(self.archive.objects), len(picky.objects)), (7, 2))  # none was sent twice
+        self.assertEqual((len(self.archive.objects), len(picky.objects)), (5, 2))  # none was sent twice
         self.assertIn("ARCHIVE does not accept", self.queue.rows("SELECT reason FROM jobs")[0]["reason"])
 
     def test_results_that_are_no_longer_on_disk(self):
@@ -227,7 +227,7 @@ class TestWorker(unittest.TestCase):
         self.worker.step()
         next((self.settings.state_dir / "jobs" / "1").rglob("*.dcm")).unlink()
         self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 6))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["parked"], 4))
         reason = self.queue.rows("SELECT reason FROM jobs")[0]["reason"]
         self.assertEqual(reason, "1 results for ARCHIVE are no longer on disk.")
 
@@ -262,7 +262,7 @@ class TestWorker(unittest.TestCase):
         self.assertEqual(self.queue.computed, computed)
         self.worker.step()
         self.send(1)
-        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 7))
+        self.assertEqual((states(self.queue), len(self.archive.objects)), (["done"], 5))
 
     def test_a_queue_that_is_locked_for_a_while(self):
         self.intake.take(image_file(self.folder / "in", 0), "CR1")

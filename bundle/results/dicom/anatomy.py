@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from bundle.results.dicom.findings import coded_finding, side_of
 
-__all__ = ["finding_sites", "image_region", "image_side"]
+__all__ = ["copy_body_part", "finding_sites", "image_region", "image_side"]
 
 _SIDES = {"L": codes.SCT.Left, "R": codes.SCT.Right, "B": codes.SCT.Bilateral}  # PS3.3 C.7.6.1 to PS3.16 CID 244
 _PAIRED = {"39607008", "3120008"}  # lung, pleura
@@ -44,6 +44,18 @@ def image_side(dataset: Dataset) -> CodedConcept | None:
     """
     side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip().upper()
     return CodedConcept.from_code(_SIDES[side]) if side in _SIDES else None
+
+
+def copy_body_part(result: Dataset, dataset: Dataset) -> None:
+    """
+    Give an image object the body part that its source names (General Series, PS3.3 C.7.3.1).
+
+    Args:
+        result: changed in place.
+        dataset: header of the source.
+    """
+    if part := str(dataset.get("BodyPartExamined") or "").strip():
+        result.BodyPartExamined = part[:16]  # CS
 
 
 def finding_sites(label: str, dataset: Dataset) -> list[FindingSite]:

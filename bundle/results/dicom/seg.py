@@ -7,16 +7,20 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 
 from bundle.reading.dicom.quiet import quiet_dicom
+from bundle.results.dicom.anatomy import copy_body_part, image_region
 from bundle.results.dicom.save import save_dicom_result
 from bundle.results.dicom.source import DicomSource
 from bundle.results.overlays import check_heat_range
 from bundle.results.records import ImageResult, NotWrittenError, remarks
 
 __all__ = ["write_binary_seg", "write_heat_seg"]
+
+_COLOR = CIELabColor(54.3, 80.8, 69.9)  # red, as sRGB 255, 0, 0 (D50)
 
 
 def write_binary_seg(path: str | os.PathLike, result: ImageResult, source: DicomSource, map_threshold: float) -> None:
@@ -45,7 +49,10 @@ def write_heat_seg(
     path: str | os.PathLike, result: ImageResult, source: DicomSource, heat_range: tuple[float, float]
 ) -> None:
     """
-    Write the heat itself, from no heat (0) to full heat (255).
+    Write the heat itself, from no heat (0) to full heat (255), for programs: viewers show binary segments alone.
+
+    DICOM has two kinds of fractions. The heat is no probability, so it is given as the other one, occupancy: the share
+    of the heat range that a pixel reaches.
 
     Args:
         path: file to write.
@@ -58,7 +65,7 @@ def write_heat_seg(
     """
     heatmap = _heatmap(result, source)
     low, high = check_heat_range(heat_range)
-    label = f"heat from {low:.4g} to {high:.4g}"
+    label = f"heat from {low:.4g} to {high:.4g}, no probability"
     fraction = np.clip((np.nan_to_num(heatmap, nan=low) - low) / (high - low), 0, 1)
     _write(path, fraction, "FRACTIONAL", label, result, source, "HEAT", "AI heatmap")
 
@@ -85,6 +92,7 @@ def _write(
     description: str,
 ) -> None:
     words = ". ".join([label, *remarks(result)])
+    region = image_region(source.dataset)
     # a region of an image without a verdict is one of the picture (CID 7150), and no finding
     assessed = result.not_assessed is None
     with quiet_dicom():
@@ -99,11 +107,14 @@ def _write(
             algorithm_identification=source.algorithm_sequence(),
             tracking_uid=source.uid(role, "segment"),
             tracking_id=label,
+            anatomic_regions=None if region is None else [region],
+            display_color=_COLOR,
         )
         segmentation = Segmentation(
             source_images=[source.dataset],
             pixel_array=pixels[None],
             segmentation_type=kind,
+            fractional_type="OCCUPANCY",
             segment_descriptions=[segment],
             omit_empty_frames=False,
             content_label=role,
@@ -114,6 +125,7 @@ def _write(
         # highdicom leaves it out, and without a frame of reference it is the only word on which side is which;
         # PS3.3 C.7.6.1 has it empty where unknown
         segmentation.PatientOrientation = source.dataset.PatientOrientation
+        copy_body_part(segmentation, source.dataset)
         segmentation.SegmentSequence[0].SegmentDescription = words[:1024]  # ST
         organization = source.uid(role, "dimensions")  # where highdicom draws one
         for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):

@@ -28,7 +28,7 @@ from bundle.results.dicom.image_library import image_library
 from bundle.results.dicom.own import MANUFACTURER
 from bundle.results.dicom.save import save_dicom_result
 from bundle.results.dicom.source import DicomSource
-from bundle.results.dicom.sr_groups import BOX_SCORE, MAP_HEIGHT, box_groups, image_groups, map_groups
+from bundle.results.dicom.sr_groups import BOX_SCORE, MAP_HEIGHT, MAP_PEAK, box_groups, image_groups, map_groups
 from bundle.results.records import Box, ImageResult
 
 __all__ = ["read_boxes_from_sr", "write_sr"]
@@ -118,7 +118,8 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
     Return the boxes of a report as they were given to :py:func:`write_sr`, with the codes' meanings as labels.
 
     Args:
-        path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them.
+        path: DICOM SR file with TID 1500; regions of any other shape come back as the box around them,
+            those of an anomaly detector's map do not.
 
     Returns:
         boxes in pixels of the source frame; their height of the map is not-a-number where the report has none.
@@ -131,7 +132,7 @@ def read_boxes_from_sr(path: str | os.PathLike) -> list[Box]:
     if not isinstance(report, MeasurementReport):
         raise ValueError(f"regions are read from a TID 1500 measurement report, got {type(report).__name__}.")
     for group in report.get_planar_roi_measurement_groups():
-        if isinstance(group.roi, ImageRegion):
+        if isinstance(group.roi, ImageRegion) and not group.get_measurements(name=MAP_PEAK):
             corners = np.asarray(group.roi.value, dtype=float)
             (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
             found = group.get_measurements(name=MAP_HEIGHT)

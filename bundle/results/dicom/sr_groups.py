@@ -33,11 +33,11 @@ from bundle.results.dicom.codes import derived_code, finding_code, private_code
 from bundle.results.dicom.source import DicomSource
 from bundle.results.records import Box, ImageResult, remarks
 
-__all__ = ["BOX_SCORE", "MAP_HEIGHT", "box_groups", "image_groups", "map_groups"]
+__all__ = ["BOX_SCORE", "MAP_HEIGHT", "MAP_PEAK", "box_groups", "image_groups", "map_groups"]
 
 MAP_HEIGHT = private_code("MAP_HEIGHT", "Height of the stretched map in the region")  # no probability
 BOX_SCORE = private_code("BOX_SCORE", "Calibrated probability of the region")
-_MAP_PEAK = private_code("MAP_PEAK", "Largest value of the map in the region")
+MAP_PEAK = private_code("MAP_PEAK", "Largest value of the map in the region")
 _PRESENCE = {True: codes.SCT.Present, False: codes.SCT.Absent, None: codes.SCT.Undetermined}  # PS3.16 CID 240
 _OPERATING_POINT = private_code("OPERATING_POINT", "Probability from which it is present")
 _MOST_REGIONS = 10  # of a map; the segmentation has all
@@ -168,7 +168,7 @@ def map_groups(
         hottest = sorted(found, key=lambda part: -part[0])[:_MOST_REGIONS]
         for number, (peak, (rows, columns)) in enumerate(hottest, start=1):
             corners = (columns.start, rows.start, columns.stop, rows.stop)
-            finding, numbers = finding_code("anomaly"), [_measurement(_MAP_PEAK, peak)]
+            finding, numbers = finding_code("anomaly"), [_measurement(MAP_PEAK, peak)]
             sites = finding_sites("anomaly", source.dataset)
             groups.append(_region_group(f"map region {number}", corners, finding, numbers, sites, source))
     return groups

@@ -243,8 +243,29 @@ class TestSegmentation(InFolder):
         np.testing.assert_array_equal(mask.pixel_array, result.heatmap > 0.5)
         np.testing.assert_allclose(heat.pixel_array, np.rint(result.heatmap / 1.5 * 255))
         self.assertEqual(list(mask.PatientOrientation), ["L", "F"])
-        self.assertEqual(heat.SegmentSequence[0].SegmentLabel, "heat from 0 to 1.5")
+        self.assertEqual(heat.SegmentSequence[0].SegmentLabel, "heat from 0 to 1.5, no probability")
+        # PS3.3 C.8.20.2: the kinds of fractions are PROBABILITY and OCCUPANCY
+        self.assertEqual((heat.SegmentationFractionalType, "SegmentationFractionalType" in mask), ("OCCUPANCY", False))
         self.assertIn("research use only", mask.SeriesDescription)
+
+    def test_the_mask_names_its_anatomy_and_color(self):
+        path = self.radiograph(BodyPartExamined="CHEST")
+        write_binary_seg(self.folder / "seg.dcm", some_result(path), load_source(path, 0, ALGORITHM, RUN), 0.5)
+        mask = pydicom.dcmread(self.folder / "seg.dcm")
+        (segment,) = mask.SegmentSequence
+        (region,) = segment.AnatomicRegionSequence
+        # PS3.16 Annex L: CHEST is (816094009, SCT)
+        self.assertEqual((_code(region), mask.BodyPartExamined), (("816094009", "SCT"), "CHEST"))
+        # PS3.3 C.10.7.1.1: L* of 0..100 and a*, b* of -128..127 over 0..65535; sRGB red has 54.3, 80.8, 69.9 (D50)
+        lightness, a, b = segment.RecommendedDisplayCIELabValue
+        np.testing.assert_allclose(lightness / 65535 * 100, 54.3, atol=0.1)
+        np.testing.assert_allclose([a / 65535 * 255 - 128, b / 65535 * 255 - 128], [80.8, 69.9], atol=0.5)
+
+    def test_a_mask_is_written_without_the_heat(self):
+        path = self.radiograph()
+        with ResultsWriter(self.folder / "out", ("seg",), threshold=0.5) as writer:
+            writer.add(some_result(path))
+        self.assertEqual([file.name for file in (self.folder / "out" / "dicom").iterdir()], ["cr.dcm_0_seg.dcm"])
 
     def test_nothing_found_is_a_result(self):
         path = self.radiograph()
@@ -323,7 +344,7 @@ class TestOddSources(InFolder):
         # numbers of four bytes in six bytes, which pydicom refuses
         path.write_bytes(path.read_bytes().replace(b"SH\6\0ABCDEF", b"UL\6\0ABCDEF"))
         out = self.folder / "out"
-        with ResultsWriter(out, ("sr", "seg", "sc"), threshold=0.5) as writer:
+        with ResultsWriter(out, ("sr", "seg", "heat", "sc"), threshold=0.5) as writer:
             writer.add(some_result(path))
         found = {kind: out / "dicom" / f"cr.dcm_0_{kind}.dcm" for kind in ("sr", "seg", "heat", "sc")}
         missing = [kind for kind, file in found.items() if not file.exists()]
@@ -432,7 +453,7 @@ class TestKindsOfSource(InFolder):
             source.NumberOfFrames, source.PixelData = frames, source.PixelData * frames
             source.save_as(path)
         out = self.folder / "out"
-        with ResultsWriter(out, ("sr", "seg", "sc"), algorithm=ALGORITHM, threshold=0.5) as writer:
+        with ResultsWriter(out, ("sr", "seg", "heat", "sc"), algorithm=ALGORITHM, threshold=0.5) as writer:
             writer.add(some_result(path, frames - 1))
         self.failures = (out / "failures.csv").read_text().splitlines()[1:]
         return {file.stem.rsplit("_", 1)[1]: file for file in (out / "dicom").iterdir()}

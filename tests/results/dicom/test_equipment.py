@@ -21,7 +21,7 @@ class TestDevice(InFolder):
     def objects(self, algorithm: Algorithm = ALGORITHM, **elements) -> dict[str, pydicom.Dataset]:
         path = self.radiograph(**elements)
         out = self.folder / f"out{elements.get('InstanceNumber', 1)}"
-        with ResultsWriter(out, ("sr", "seg", "sc"), algorithm=algorithm, threshold=0.5) as writer:
+        with ResultsWriter(out, KINDS, algorithm=algorithm, threshold=0.5) as writer:
             writer.add(some_result(path))
         found = {kind: out / "dicom" / f"cr.dcm_0_{kind}.dcm" for kind in KINDS}
         return {kind: pydicom.dcmread(file) for kind, file in found.items() if file.exists()}
