@@ -14,13 +14,14 @@ import sys
 from pathlib import Path
 
 from bundle.service.job_queue import STATES
-from bundle.service.processes import listen, open_queue, show_page, supervise, until_told, work
+from bundle.service.processes import answer_health, listen, open_queue, show_page, supervise, until_told, work
+from bundle.service.readiness import expected_roles
 from bundle.service.settings import Settings, load_settings
 from bundle.service.upkeep import chosen_jobs, purge, reprocess
 
 __all__ = ["main"]
 
-_ROLES = {"listen": listen, "work": work, "page": show_page}
+_ROLES = {"listen": listen, "work": work, "page": show_page, "health": answer_health}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         "run": "everything, each part in its own process",
         "listen": "only accept images",
         "work": "only compute and send results",
+        "health": "only answer /healthz and /metrics",
     }.items():
         commands.add_parser(name, parents=[common], help=words)
     fetch = commands.add_parser("pull", parents=[common], help="get images from a source; the service must run")
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     if args.command == "run":
-        supervise(args.config, ["listen", "work"] + (["page"] if settings.page is not None else []))
+        supervise(args.config, expected_roles(settings) + (["health"] if settings.health is not None else []))
     elif args.command == "page" and args.address:
         from bundle.service.page import page_address
 

@@ -22,6 +22,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from bundle.reading.dicom.decoders import DECODERS
 from bundle.service.intake import IMAGE_CLASSES, Intake, RefusedError
 from bundle.service.passing import NoRoomError
+from bundle.service.readiness import intake_problem
 from bundle.service.settings import Settings, Tls
 
 __all__ = ["Listener", "server_context"]
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # PS3.7 C.4.2.1: a sender repeats "out of resources" later, and gives up on the others
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+PROCESSING_FAILURE = 0x0110  # PS3.7 annex C: processing failure
 _LARGEST_PDU = 2**20  # ours are announced as 16 KiB; association requests with many contexts are larger
 _LARGEST_MESSAGE = 2**16  # of what pynetdicom holds in memory: commands, and data sets other than those that are stored
 _MOST_MESSAGES = 16  # of a caller that wait for their answer
@@ -81,7 +83,7 @@ class Listener:
                 (evt.EVT_CONN_OPEN, self._opened),
                 (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_REJECTED, _rejected),
-                (evt.EVT_C_ECHO, lambda event: SUCCESS),
+                (evt.EVT_C_ECHO, self._echo),
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_CONN_CLOSE, _closed),
             ],
@@ -112,6 +114,13 @@ class Listener:
         event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # PS3.8 9.3.4: calling AE title not recognized
         time.sleep(0.2)  # for the answer to leave before the connection ends
         event.assoc.kill()
+
+    def _echo(self, event: Event) -> int:
+        """Answer a sender's question whether to send; a queue that takes no image is no success."""
+        problem = intake_problem(self._settings)
+        if problem is not None:
+            logger.error("an echo was answered with a failure: %s", problem)
+        return SUCCESS if problem is None else PROCESSING_FAILURE
 
     def _store(self, event: Event) -> int:
         peer = event.assoc.requestor.ae_title.strip()

@@ -19,7 +19,7 @@ from bundle.service.job_queue import JobQueue
 from bundle.service.settings import Settings
 from bundle.service.state_lock import locked_role
 
-__all__ = ["listen", "open_queue", "show_page", "supervise", "until_told", "work"]
+__all__ = ["answer_health", "listen", "open_queue", "show_page", "supervise", "until_told", "work"]
 
 logger = logging.getLogger(__name__)
 _STEADY = 30.0  # seconds after which a process counts as running well
@@ -86,7 +86,16 @@ def show_page(settings: Settings, stop: threading.Event) -> None:
     """Show the worklist until told to stop."""
     from bundle.service.page import serve_page
 
-    serve_page(settings, open_queue(settings), stop)
+    queue = open_queue(settings)
+    with locked_role(settings.state_dir, "page"):
+        serve_page(settings, queue, stop)
+
+
+def answer_health(settings: Settings, stop: threading.Event) -> None:
+    """Answer ``/healthz`` and ``/metrics`` until told to stop."""
+    from bundle.service.health import serve_health
+
+    serve_health(settings, open_queue(settings), stop)
 
 
 def until_told(role: Callable[[Settings, threading.Event], None], settings: Settings) -> None:

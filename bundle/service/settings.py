@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
+__all__ = ["Health", "Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,20 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Health:
+    """
+    ``/healthz`` and ``/metrics``, which hold nothing of patients.
+
+    Args:
+        host: address to listen on.
+        port: TCP port to listen on.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8091
+
+
+@dataclass(frozen=True)
 class Settings:
     """
     The service.
@@ -138,6 +152,7 @@ class Settings:
         tls: certificates; ``None`` listens without TLS.
         sources: archives that images can be pulled from.
         page: the worklist; ``None`` shows none.
+        health: ``/healthz`` and ``/metrics``; ``None`` answers neither.
         watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
         quiet_seconds: a study is complete when nothing new came for so long.
         max_object_bytes: a larger object ends its association.
@@ -159,6 +174,7 @@ class Settings:
     tls: Tls | None = None
     sources: tuple[Source, ...] = ()
     page: Page | None = None
+    health: Health | None = None
     watch: Path | None = None
     quiet_seconds: float = 10
     max_object_bytes: int = 2**29
@@ -177,6 +193,7 @@ _PARTS: dict[str, type] = {
     "peers": Peer,
     "tls": Tls,
     "page": Page,
+    "health": Health,
     "sources": Source,
 }
 _PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file", "authorization"}

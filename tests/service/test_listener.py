@@ -181,6 +181,8 @@ class TestListener(InFolder):
     def test_no_room(self):
         port = self.listen(min_free_bytes=2**60)
         with self.assertLogs("bundle.service.listener", "ERROR"):
+            self.assertFalse(self.serves(port))
+        with self.assertLogs("bundle.service.listener", "ERROR"):
             self.assertEqual(send([image_file(self.folder / "in", 0)], port), [0xA700])
 
     def test_garbage_and_silence_stop_nobody(self):
