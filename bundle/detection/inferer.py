@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from monai.data.box_utils import non_max_suppression
+from monai.data.box_utils import box_iou
 from monai.inferers import Inferer
 
 from bundle.networks.plain import plain_tensor
@@ -62,11 +63,29 @@ def selected_boxes(
         values, order = values.topk(min(_MOST, len(values)))
         order = order[values.isfinite()]
         if len(order):
-            scores = logits[order, c]
-            best = non_max_suppression(edges[order], scores, overlap, count)
-            best = torch.as_tensor(best, device=edges.device)
-            boxes[c, : len(best)], kept[c, : len(best)] = edges[order][best], scores[best]
+            best = order[_not_suppressed(edges[order], overlap, count)]
+            boxes[c, : len(best)], kept[c, : len(best)] = edges[best], logits[best, c]
     return boxes, kept
+
+
+def _not_suppressed(boxes: torch.Tensor, overlap: float, count: int) -> list[int]:
+    """
+    Return the numbers of the boxes that none kept before overlaps by more; MONAI's gives the same, many times slower.
+
+    Args:
+        boxes: best first, shape ``(M, 4)``.
+        overlap: see :py:func:`selected_boxes`.
+        count: most boxes.
+    """
+    covers = (torch.as_tensor(box_iou(boxes, boxes)) > overlap).cpu().numpy()
+    left = np.ones(len(boxes), dtype=bool)
+    kept: list[int] = []
+    while left.any() and len(kept) < count:
+        best = int(left.argmax())
+        kept.append(best)
+        left &= ~covers[best]
+        left[best] = False
+    return kept
 
 
 class PyramidInferer(Inferer):

@@ -14,13 +14,14 @@ from PIL import Image
 from study_sets import Chosen
 
 from bundle.classification.metrics import compute_classification_metrics
+from bundle.detection import known_items, summarize_detection
 from bundle.lists import LabelDataList, read_boxes
 from bundle.lists.csv_files import read_rows
 from bundle.lists.patients import items_digest
 from bundle.localization.anchors import cluster_boxes
 from bundle.localization.metrics import summarize_localization
 
-__all__ = ["CONTROLS", "frequent_anchor", "median_box", "view_alone"]
+__all__ = ["CONTROLS", "frequent_anchor", "median_box", "median_box_precision", "view_alone"]
 
 Row = dict[str, Any]
 ANCHORS = 3  # the default of anchors_per_finding
@@ -71,6 +72,43 @@ def one_box(chosen: Chosen, fit: Callable[[torch.Tensor], torch.Tensor]) -> tupl
     return summarize_localization(found, boxes), training
 
 
+def median_box_precision(chosen: Chosen) -> tuple[Row, Row]:
+    """
+    Return what the median box of a class is worth as a detection of it in every test image.
+
+    Its score is the share of the training images that have the class, the same for all images.
+
+    Args:
+        chosen: see :py:func:`median_box`.
+
+    Returns:
+        the metrics of :py:class:`bundle.detection.DetectionMetrics`, and ``items`` and ``digest`` of the training
+        images.
+    """
+    classes: Sequence[str] = str(chosen.train["classes"]).split(",")
+    lists = LabelDataList(str(chosen.both["labels_csv"]), str(chosen.both["dataset_dir"]), classes)
+    boxes = read_boxes(str(chosen.evaluate["boxes_path"]))
+    training, test = known_items(lists.training, boxes, classes), lists.test
+    sizes = {item["image"]: size_of(item["image"]) for item in (*training, *test)}
+    found: dict[str, dict[str, torch.Tensor]] = {item["image"]: {} for item in test}
+    for number, label in enumerate(classes):
+        own = [boxes.get(item["image"], {}).get(label, torch.zeros(0, 4)) / sizes[item["image"]] for item in training]
+        middle = torch.cat(own).quantile(0.5, dim=0)
+        share = float(np.mean([item["label"][number] for item in training]))
+        for path in found:
+            found[path][label] = torch.cat([middle * sizes[path], torch.tensor([share])])[None]
+    truths = {item["image"]: boxes.get(item["image"], {}) for item in test}
+    unknown = {
+        item["image"]: {label for label, there in zip(classes, item["label"], strict=True) if there}
+        - set(truths[item["image"]])
+        for item in test
+    }
+    metrics = summarize_detection(found, truths, classes, unknown)
+    places = {path: {label: rows[:, :4] for label, rows in own.items()} for path, own in found.items()}
+    best_box = summarize_localization(places, {path: own for path, own in truths.items() if own})
+    return {**metrics, "best_box": best_box}, {"items": len(training), "digest": items_digest(training)}
+
+
 def view_alone(chosen: Chosen) -> tuple[Row, Row]:
     """
     Return what the view of a film says of its findings: their share among the training films of the same view.
@@ -102,5 +140,6 @@ def view_alone(chosen: Chosen) -> tuple[Row, Row]:
 CONTROLS: dict[str, Callable[[Chosen], tuple[Row, Row]]] = {
     "frequent_anchor": frequent_anchor,
     "median_box": median_box,
+    "median_box_precision": median_box_precision,
     "view_alone": view_alone,
 }

@@ -9,7 +9,7 @@ splits those that have no split of their own, near copies on one side. ``nih_fin
 of both views with their findings, where the seed is the fold as above. ``zhanglab_as_finding`` has the labels of
 zhanglab's test as a model of NIH's findings names them, and ``zhanglab_on_nih_pa`` trains on zhanglab and tests on
 NIH's pneumonia and normal PA films. The boxes of ``busi_part`` are those of its masks, those of ``nih_part`` the
-official ones, and no network is trained with them.
+official ones, and no network but the detector is trained with them.
 """
 
 from __future__ import annotations
@@ -150,6 +150,12 @@ def boxed_films(data: Path, work: Path, seed: int) -> Chosen:
     return Chosen(both, {"classes": ",".join(classes)}, {"boxes_path": boxes})
 
 
+def films_with_boxes(data: Path, work: Path, seed: int) -> Chosen:
+    """Return the flags of nih_part for detection, whose training has the boxes too."""
+    chosen = boxed_films(data, work, seed)
+    return Chosen(chosen.both, {**chosen.train, **chosen.evaluate}, chosen.evaluate)
+
+
 SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
     "adfa": ANOMALY_SETS,
     "sna": {
@@ -164,6 +170,7 @@ SETS: dict[str, dict[str, Callable[[Path, Path, int], Chosen]]] = {
         "zhanglab_on_nih_pa": pneumonia_elsewhere,
     },
     "msa": {"busi_part": lesions, "nih_part": boxed_films},
+    "detector": {"nih_part": films_with_boxes},
 }
 
 

@@ -6,6 +6,7 @@ import math
 import unittest
 
 import torch
+from monai.data.box_utils import non_max_suppression
 
 from bundle.detection import PyramidInferer, image_logits
 from bundle.detection.inferer import selected_boxes
@@ -30,6 +31,16 @@ class TestInferer(unittest.TestCase):
         self.assertEqual(boxes[1, 0].tolist(), [2, 0, 12, 10])
         # 80 / 120 is no more than 0.7: both stay
         self.assertEqual(selected_boxes(ROWS, 32, 36, overlap=0.7)[1][0, :3].tolist(), [2.0, 1.0, 0.0])
+
+    def test_boxes_are_those_of_monai(self):
+        generator = torch.Generator().manual_seed(0)
+        low = torch.rand(150, 2, generator=generator) * 20
+        boxes = torch.cat([low, low + 2 + torch.rand(150, 2, generator=generator) * 10], dim=1)
+        logits = torch.randn(150, 1, generator=generator)
+        found, kept = selected_boxes(torch.cat([logits, boxes], dim=1), 40, 40, overlap=0.4, count=12)
+        expected = non_max_suppression(boxes, logits[:, 0], 0.4, 12)
+        torch.testing.assert_close(found[0], boxes[expected])
+        torch.testing.assert_close(kept[0], logits[expected, 0])
 
     def test_an_image_is_as_sure_as_its_best_anchor(self):
         self.assertEqual(image_logits(ROWS[None, :3]).tolist(), [[2.0, 3.0]])
