@@ -9,10 +9,12 @@ docs/service.md describes the settings file.
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import sys
 from pathlib import Path
 
+from bundle.service.audit import AuditLog
 from bundle.service.job_queue import STATES
 from bundle.service.processes import answer_health, listen, open_queue, show_page, supervise, until_told, work
 from bundle.service.readiness import expected_roles
@@ -80,7 +82,9 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         from bundle.service.page import page_address
 
         open_queue(settings).close()  # makes the state folder
-        sys.stdout.write(f"{page_address(settings)}\n")
+        readers = settings.page.readers if settings.page is not None else ()
+        for reader in readers or ("",):
+            sys.stdout.write(f"{reader + ': ' if reader else ''}{page_address(settings, reader)}\n")
     elif args.command == "pull":
         from bundle.service.pull import Wanted, pull
 
@@ -91,6 +95,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     elif args.command in ("reprocess", "purge"):
         queue = open_queue(settings)
         jobs = chosen_jobs(queue, args.job, args.study, args.state, args.older_than, args.newer_than)
+        audit = AuditLog(settings.state_dir, "commands", settings.audit)
+        audit.write(args.command, user=getpass.getuser(), jobs=jobs)
         if args.command == "purge":
             sys.stdout.write(f"{purge(settings, queue, jobs)} of {len(jobs)} jobs are removed\n")
         else:

@@ -101,6 +101,8 @@ class Feedback:
         with closing(self._open()) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(_SCHEMA)
+            if "reader" not in {row["name"] for row in db.execute("PRAGMA table_info(feedback)")}:
+                db.execute("ALTER TABLE feedback ADD COLUMN reader TEXT NOT NULL DEFAULT ''")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.folder / "feedback.sqlite", timeout=60, isolation_level=None)
@@ -117,6 +119,7 @@ class Feedback:
         verdict: str,
         findings: Sequence[str] = (),
         boxes: Sequence[Any] = (),
+        reader: str = "",
     ) -> None:
         """
         Keep a statement and its image, and write the tables anew.
@@ -131,6 +134,7 @@ class Feedback:
             findings: names of what is there.
             boxes: dictionaries with ``label``, ``x``, ``y``, ``width``, ``height`` in pixels of the frame; a box says
                 that its finding is there.
+            reader: name of who says it, as far as it is known.
 
         Raises:
             ValueError: When the verdict or a finding is unknown, there is nothing to agree with, or a box is malformed
@@ -161,7 +165,7 @@ class Feedback:
             values = (time.time(), job, model, weights, f"images/{source.name}{frame}", patient)
             sizes = (record["rows"], record["columns"])
             words = (verdict, json.dumps(there), json.dumps(places))
-            db.execute(f"INSERT INTO feedback VALUES (NULL{', ?' * 11})", (*values, *sizes, *words))
+            db.execute(f"INSERT INTO feedback VALUES (NULL{', ?' * 12})", (*values, *sizes, *words, reader))
             self._write_tables(db)
 
     def of_job(self, job: int) -> dict[tuple[str, str], dict[str, Any]]:

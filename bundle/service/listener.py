@@ -20,6 +20,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from bundle.reading.dicom.decoders import DECODERS
+from bundle.service.audit import AuditLog
+from bundle.service.callers import CallerLog
 from bundle.service.intake import IMAGE_CLASSES, Intake, RefusedError
 from bundle.service.passing import NoRoomError
 from bundle.service.readiness import intake_problem
@@ -50,6 +52,8 @@ class Listener:
 
     def __init__(self, settings: Settings, intake: Intake) -> None:
         self._settings, self._intake = settings, intake
+        self._audit = AuditLog(settings.state_dir, "listen", settings.audit)
+        self._callers = CallerLog(self._audit)
         self._rates: dict[str, deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._server: Any = None
@@ -66,7 +70,7 @@ class Listener:
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # its messages hold UIDs and pieces of headers
-        node = AE(self._settings.ae_title)
+        node = self._node = AE(self._settings.ae_title)
         node.require_called_aet = True
         node.maximum_associations = self._settings.max_associations
         node.network_timeout = node.dimse_timeout = _SILENCE
@@ -82,12 +86,15 @@ class Listener:
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, self._opened),
                 (evt.EVT_REQUESTED, self._requested),
-                (evt.EVT_REJECTED, _rejected),
+                (evt.EVT_REJECTED, self._rejected),
+                (evt.EVT_ACCEPTED, lambda event: self._callers.accepted(event.assoc)),
+                (evt.EVT_ABORTED, lambda event: self._callers.outcome(event.assoc, "aborted")),
                 (evt.EVT_C_ECHO, self._echo),
                 (evt.EVT_C_STORE, self._store),
-                (evt.EVT_CONN_CLOSE, _closed),
+                (evt.EVT_CONN_CLOSE, self._closed),
             ],
         )
+        self._server.refusal = self._refusal
         node._servers.append(self._server)  # as AE.start_server does, which knows no server class
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         port = self._server.server_address[1]
@@ -97,10 +104,52 @@ class Listener:
     def stop(self) -> None:
         """Close the port; associations end as they would have."""
         self._server.shutdown()
+        self._audit.close()
+
+    def _refusal(self, address: str) -> str | None:
+        """Return why a connection is not even listened to: such a caller must take no place from others."""
+        peers, open_ones = self._settings.peers, [a.requestor.address for a in self._node.active_associations]
+        reason = None
+        if peers and all(peer.address for peer in peers) and address not in {peer.address for peer in peers}:
+            reason = "the address is no named peer's"
+        elif open_ones.count(address) >= self._settings.max_associations_per_address:
+            reason = "too many from one address"
+        if reason is not None:
+            logger.warning("a connection was turned away: %s", reason)
+            self._callers.turned_away(address, reason)
+        return reason
 
     def _opened(self, event: Event) -> None:
+        self._callers.opened(event.assoc)
         connection: Any = event.assoc.dul.socket
-        connection.recv = _LimitedReading(event.assoc, connection.recv, self._settings.max_object_bytes)
+        reading = _LimitedReading(event.assoc, connection.recv, self._settings.max_object_bytes)
+        reading.failed = lambda why: self._failed(event.assoc, why)
+        connection.recv = reading
+
+    def _failed(self, association: Any, why: str) -> None:
+        """Write of a connection that ended before any association, which pynetdicom does not tell of."""
+        if association.requestor.primitive is None:
+            self._callers.outcome(association, why)
+            self._callers.closed(association)
+
+    def _rejected(self, event: Event) -> None:
+        asked: Any = event.assoc.requestor.primitive
+        called = asked.called_ae_title.strip()
+        reason = "too many callers" if called == self._settings.ae_title else "our AE title was not used"
+        logger.warning("an association was rejected: %s", reason)
+        self._callers.outcome(event.assoc, "rejected", reason)
+        self._callers.closed(event.assoc)
+
+    def _closed(self, event: Event) -> None:
+        """Remove what is left of an object whose sender went away in the middle, and free the caller's place."""
+        self._callers.closed(event.assoc)
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)  # or it would wait for the request of a caller that is gone
+        message: Any = event.assoc.dimse.message
+        path = getattr(message, "_data_set_path", None)
+        if path is not None:
+            message._data_set_file.close()
+            Path(path).unlink(missing_ok=True)
 
     def _requested(self, event: Event) -> None:
         """Refuse a caller that is not named, by title and address."""
@@ -111,6 +160,8 @@ class Listener:
         if any(p.ae_title.strip() == title and p.address in ("", address) for p in self._settings.peers):
             return
         logger.warning("a caller that is no named peer was refused")
+        self._callers.outcome(event.assoc, "rejected", "no named peer")
+        self._callers.closed(event.assoc)
         event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # PS3.8 9.3.4: calling AE title not recognized
         time.sleep(0.2)  # for the answer to leave before the connection ends
         event.assoc.kill()
@@ -126,26 +177,32 @@ class Listener:
         peer = event.assoc.requestor.ae_title.strip()
         connection: Any = event.assoc.dul.socket
         connection.recv.received = 0  # the next object begins
-        if not self._within_rate(peer):
+        if not self._within_rate(event.assoc.requestor.address):
             logger.warning("more than %d images a minute from %s", self._settings.instances_per_minute, peer)
+            self._callers.refused(event.assoc, "too many images a minute")
             return OUT_OF_RESOURCES
         try:
-            self._intake.take(event.dataset_path, peer)
+            new = self._intake.take(event.dataset_path, peer)
         except RefusedError as error:
             logger.warning("refused an object from %s: %s", peer, error)
+            self._callers.refused(event.assoc, str(error))
             return CANNOT_UNDERSTAND
         except NoRoomError as error:
             logger.error("refused an object from %s: %s", peer, error)
+            self._callers.refused(event.assoc, str(error))
             return OUT_OF_RESOURCES
         except Exception as error:  # the next object may be taken
             logger.error("an object from %s was not taken: %s", peer, type(error).__name__)
+            self._callers.refused(event.assoc, type(error).__name__)
             return OUT_OF_RESOURCES
+        request: Any = event.request
+        self._callers.stored(event.assoc, new, str(request.AffectedSOPInstanceUID))
         return SUCCESS
 
-    def _within_rate(self, peer: str) -> bool:
+    def _within_rate(self, address: str) -> bool:
         now = time.monotonic()
         with self._lock:
-            times = self._rates[peer]
+            times = self._rates[address]
             while times and times[0] < now - 60:
                 times.popleft()
             if len(times) >= self._settings.instances_per_minute:
@@ -172,6 +229,10 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 class _Server(ThreadedAssociationServer):
     request_queue_size = 64  # callers that may knock at the same moment
+    refusal: Callable[[str], str | None]
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self.refusal(client_address[0]) is None
 
     def get_request(self) -> Any:
         client, address = self.socket.accept()  # type: ignore[union-attr]
@@ -197,6 +258,7 @@ class _LimitedReading:
     def __init__(self, association: Any, receive: Callable[[int], bytearray], max_object_bytes: int) -> None:
         self._association, self._receive, self._max_object_bytes = association, receive, max_object_bytes
         self.received = 0
+        self.failed: Callable[[str], None] = lambda why: None
 
     def __call__(self, nr_bytes: int) -> bytearray:
         self.received += nr_bytes
@@ -213,19 +275,11 @@ class _LimitedReading:
             if time.monotonic() > until:
                 raise OSError("too many")
             time.sleep(0.01)
-        return self._receive(nr_bytes)
-
-
-def _rejected(event: Event) -> None:
-    logger.warning("an association was rejected: too many, or our AE title was not used")
-
-
-def _closed(event: Event) -> None:
-    """Remove what is left of an object whose sender went away in the middle, and free the caller's place."""
-    if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # or it would wait for the request of a caller that is gone
-    message: Any = event.assoc.dimse.message
-    path = getattr(message, "_data_set_path", None)
-    if path is not None:
-        message._data_set_file.close()
-        Path(path).unlink(missing_ok=True)
+        try:
+            data = self._receive(nr_bytes)
+        except ssl.SSLError as error:
+            self.failed(f"TLS failed, {error.reason or type(error).__name__}")
+            raise
+        if len(data) < nr_bytes:
+            self.failed("the caller left before it asked for an association")
+        return data

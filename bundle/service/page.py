@@ -25,6 +25,7 @@ from bundle.results.overlays import image_layer
 from bundle.results.records import NOTICE, sentences
 from bundle.results.report.page import TEMPLATES
 from bundle.results.tables import read_predictions
+from bundle.service.audit import AuditLog
 from bundle.service.feedback import Feedback, finding_names, predicted_boxes, predicted_findings, says_something
 from bundle.service.job_queue import STATES, JobQueue
 from bundle.service.settings import LOOPBACK, Page, Settings
@@ -34,6 +35,7 @@ __all__ = ["make_page", "page_address", "serve_page"]
 logger = logging.getLogger(__name__)
 
 _COOKIE = "bundle_page"
+_SESSIONS = 1000  # the oldest are forgotten
 _SHOWN = 100  # jobs on one page
 _SIDE = 1024  # pixels of an image that is shown
 _POLICY = (
@@ -47,16 +49,17 @@ _REPORT_POLICY = (
 )
 
 
-def page_address(settings: Settings) -> str:
+def page_address(settings: Settings, reader: str = "") -> str:
     """
-    Return the address that opens the page; it holds the page's key, so that other users of the machine stay out.
+    Return the address that opens the page; it holds a key, so that other users of the machine stay out.
 
     Args:
         settings: of the service; a page is among them.
+        reader: whose address it is, one of the settings' readers; empty where they name none.
     """
     page = settings.page or Page()
     host = f"[{page.host}]" if ":" in page.host else page.host
-    return f"http://{host}:{page.port}/?key={_derived(_secret(settings.state_dir), 'page')}"
+    return f"http://{host}:{page.port}/?key={_key(_secret(settings.state_dir), reader)}"
 
 
 def serve_page(settings: Settings, queue: JobQueue, stop: threading.Event) -> None:
@@ -69,7 +72,9 @@ def serve_page(settings: Settings, queue: JobQueue, stop: threading.Event) -> No
         stop: set by someone else.
     """
     page = settings.page or Page()
-    server = create_server(make_page(settings, queue), host=page.host, port=page.port, threads=4, ident=None)
+    # connections that are left half open are ended, and many of them keep nobody else out
+    limits: dict[str, Any] = {"threads": 4, "connection_limit": 1000, "channel_timeout": 30}
+    server = create_server(make_page(settings, queue), host=page.host, port=page.port, ident=None, **limits)
     threading.Thread(target=server.run, daemon=True).start()
     logger.info("the page is shown on port %d of %s", page.port, page.host)
     stop.wait()
@@ -80,15 +85,20 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
     """
     Return the page as a WSGI application.
 
-    Nobody gets in without the key of :py:func:`page_address`, which a cookie keeps; only addresses of the loopback are
-    answered, so no other site's name can be pointed here; what is posted needs a token that other sites cannot read.
+    Nobody gets in without the key of :py:func:`page_address`, which begins a session that a cookie names; only
+    addresses of the loopback are answered, so no other site's name can be pointed here; what is posted needs a token
+    that other sites cannot read.
 
     Args:
         settings: of the service.
         queue: what to show.
     """
     secret = _secret(settings.state_dir)
-    key, token = _derived(secret, "page"), _derived(secret, "form")
+    token, page = _derived(secret, "form"), settings.page or Page()
+    keys = {_key(secret, reader): reader for reader in page.readers or ("",)}
+    sessions: dict[str, str] = {}  # reader by the cookie's word
+    cookie = f"{_COOKIE}_{page.port}"  # browsers send cookies to every port of a host
+    audit = AuditLog(settings.state_dir, "page", settings.audit)
     allowed = settings.page is not None and settings.page.feedback
     feedback = Feedback(settings.state_dir / "feedback", _derived(secret, "patient")) if allowed else None
     results = _Results(settings, queue)
@@ -102,11 +112,20 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
     def check_key() -> AnyResponse | None:
         if request.endpoint in ("static", "theme"):
             return None
-        if hmac.compare_digest(request.args.get("key", "").encode(), key.encode()):
+        given = request.args.get("key", "").encode()
+        found = [reader for key, reader in keys.items() if hmac.compare_digest(given, key.encode())]
+        if found:
+            session = secrets.token_hex(32)
+            while len(sessions) >= _SESSIONS:
+                del sessions[next(iter(sessions))]
+            sessions[session] = found[0]
+            audit.write("page opened", reader=found[0], address=request.remote_addr)
             answer = redirect(url_for("worklist"))
-            answer.set_cookie(_COOKIE, key, httponly=True, samesite="Strict")
+            answer.set_cookie(cookie, session, httponly=True, samesite="Strict")
             return answer
-        if not hmac.compare_digest(request.cookies.get(_COOKIE, "").encode(), key.encode()):
+        if request.cookies.get(cookie, "") not in sessions:
+            if given:
+                audit.write("page refused", address=request.remote_addr)
             abort(403, "Open the address that `python -m bundle.service page --address` prints.")
         return None
 
@@ -125,9 +144,12 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
 
     @app.get("/")
     def worklist() -> str:
-        state, before = request.args.get("state", ""), request.args.get("before", type=int)
+        state, given = request.args.get("state", ""), request.args.get("before")
         if state not in ("", *STATES):
-            abort(404)
+            abort(400, f"state must be one of {', '.join(STATES)}.")
+        if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
+            abort(400, "before must be the number of a study.")
+        before = None if given is None else int(given)
         counts = {row["state"]: row["n"] for row in queue.rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")}
         query = (
             "SELECT *, (SELECT COUNT(*) FROM instances WHERE job = jobs.id) AS images, "
@@ -193,7 +215,9 @@ def make_page(settings: Settings, queue: JobQueue) -> Flask:
             weights = results.predictions(job, model)["algorithm"].get("weights_sha256") or ""
             source = results.source(job, record["source"])
             words = {"findings": request.form.getlist("finding"), "boxes": boxes}
-            feedback.add(job, model, weights, record, source, request.form.get("verdict", ""), **words)
+            reader, verdict = sessions[request.cookies[cookie]], request.form.get("verdict", "")
+            feedback.add(job, model, weights, record, source, verdict, **words, reader=reader)
+            audit.write("feedback", reader=reader, job=job, model=model, image=key, verdict=verdict)
         except (ValueError, RecursionError) as error:
             abort(400, str(error))
         return redirect(url_for("show_job", job=job) + f"#{model}-{key}", 303)
@@ -215,7 +239,13 @@ class _Results:
         """Return what ``predictions.json`` says, by the name of the model."""
         folder = self._state_dir / "jobs" / str(job)
         names = sorted(path.parent.name for path in folder.glob("*/predictions.json"))
-        return {name: read_predictions(folder / name / "predictions.json") for name in names}
+        found = {}
+        for name in names:
+            try:
+                found[name] = read_predictions(folder / name / "predictions.json")
+            except (ValueError, OSError, KeyError, TypeError) as error:  # the other models' are worth showing
+                logger.error("job %d: the results of %s cannot be read: %s", job, name, type(error).__name__)
+        return found
 
     def predictions(self, job: int, model: str) -> dict:
         return self.models(job).get(model) or abort(404)
@@ -248,6 +278,10 @@ def _secret(state_dir: Path) -> str:
             path.hardlink_to(partial)
         partial.unlink()
     return path.read_text()
+
+
+def _key(secret: str, reader: str) -> str:
+    return _derived(secret, f"page {reader}" if reader else "page")
 
 
 def _derived(secret: str, purpose: str) -> str:

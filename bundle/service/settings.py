@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Health", "Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
+__all__ = ["Audit", "Health", "Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,13 @@ class Page:
     Args:
         host: address to listen on; one of the loopback, since the page knows no users.
         port: TCP port to listen on.
+        readers: names of those who look at it, each of whom gets an address of their own; empty for one address.
         feedback: whether readers may agree, disagree and correct boxes; otherwise the page only shows.
     """
 
     host: str = "127.0.0.1"
     port: int = 8090
+    readers: tuple[str, ...] = ()
     feedback: bool = False
 
 
@@ -134,6 +136,22 @@ class Health:
 
     host: str = "127.0.0.1"
     port: int = 8091
+
+
+@dataclass(frozen=True)
+class Audit:
+    """
+    The log of who came and what became of it, in ``state_dir/audit``.
+
+    Args:
+        max_bytes: of one file, before the next is begun.
+        files: how many are kept for each process.
+        identities: whether the SOP Instance UIDs of objects are written; otherwise only how many there were.
+    """
+
+    max_bytes: int = 10**7
+    files: int = 20
+    identities: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,11 +171,13 @@ class Settings:
         sources: archives that images can be pulled from.
         page: the worklist; ``None`` shows none.
         health: ``/healthz`` and ``/metrics``; ``None`` answers neither.
+        audit: how large the audit log may become, and what it holds.
         watch: folder whose DICOM files are taken in as if they were sent; they stay where they are.
         quiet_seconds: a study is complete when nothing new came for so long.
         max_object_bytes: a larger object ends its association.
         max_associations: callers at once.
-        instances_per_minute: of one peer; more are refused as out of resources, which senders repeat later.
+        max_associations_per_address: callers at once from one address, so that one leaves places for others.
+        instances_per_minute: of one address; more are refused as out of resources, which senders repeat later.
         min_free_bytes: free disk space below which images are refused as out of resources.
         max_attempts: how often a study may end the worker before it is parked.
         retry_seconds: before results are sent again to a node that did not take them; doubled up to ten minutes.
@@ -175,10 +195,12 @@ class Settings:
     sources: tuple[Source, ...] = ()
     page: Page | None = None
     health: Health | None = None
+    audit: Audit = field(default_factory=Audit)
     watch: Path | None = None
     quiet_seconds: float = 10
     max_object_bytes: int = 2**29
     max_associations: int = 32
+    max_associations_per_address: int = 24
     instances_per_minute: int = 6000
     min_free_bytes: int = 2**30
     max_attempts: int = 3
@@ -194,6 +216,7 @@ _PARTS: dict[str, type] = {
     "tls": Tls,
     "page": Page,
     "health": Health,
+    "audit": Audit,
     "sources": Source,
 }
 _PATHS = {"state_dir", "watch", "certificate", "key", "authorities", "args_file", "authorization"}

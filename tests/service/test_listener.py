@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import json
 import socket
 import sqlite3
 import ssl
@@ -24,7 +25,7 @@ from bundle.service.intake import Intake
 from bundle.service.job_queue import JobQueue
 from bundle.service.listener import Listener
 from bundle.service.sender import UnreachableError, send_files
-from bundle.service.settings import Node, Peer, Tls
+from bundle.service.settings import Audit, Node, Peer, Tls
 from bundle.service.watch import scan, watch_folder
 from tests.service.helpers import image_file, send, some_settings
 
@@ -103,6 +104,60 @@ class TestListener(InFolder):
             self.assertEqual(send([file], port, title="STRANGER"), [None])
         self.assertEqual(self.uids(), [])
         self.assertEqual(send([file], port, title="CR1"), [0])
+
+    def lines(self) -> list[dict]:
+        file = self.folder / "state" / "audit" / "listen.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def test_the_audit_log_has_a_line_for_each_connection(self):
+        port = self.listen(peers=(Peer("CR1", "127.0.0.1"),))
+        first, second = (image_file(self.folder / "in", i) for i in range(2))
+        wrong = image_file(self.folder / "in", 2, Rows=49)
+        other = image_file(self.folder / "in", 3, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+        with self.assertLogs("bundle.service", "WARNING"):
+            send([first, first, second, wrong], port, title="CR1")
+            send([first], port, title="STRANGER")
+            send([first], port, title="CR1", called="SOMEONE")
+            send([other], port, title="CR1")
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+            self.wait_for(lambda: len(self.lines()) == 5)
+        usual, stranger, called, kind, silent = sorted(self.lines(), key=lambda line: line["at"])
+        self.assertEqual((usual["ae_title"], usual["called"], usual["address"]), ("CR1", "BUNDLE", "127.0.0.1"))
+        self.assertEqual((usual["outcome"], usual["taken"], usual["known"]), ("accepted", 2, 1))
+        self.assertEqual(usual["refused"], {"PixelData must hold 1960 bytes, got 1920.": 1})
+        self.assertEqual((stranger["outcome"], stranger["reason"]), ("rejected", "no named peer"))
+        self.assertEqual((called["outcome"], called["reason"]), ("rejected", "our AE title was not used"))
+        self.assertEqual((kind["not_negotiated"]), ["1.2.840.10008.5.1.4.1.1.2"])
+        self.assertIn("the caller left", silent["outcome"])
+        whole = (self.folder / "state" / "audit" / "listen.jsonl").read_text()
+        for uid in self.uids():
+            self.assertNotIn(uid, whole)
+
+    def test_the_audit_log_names_objects_where_that_is_wanted_and_begins_new_files(self):
+        port = self.listen(audit=Audit(max_bytes=1500, files=3, identities=True))
+        file = image_file(self.folder / "in", 0)
+        for _ in range(20):
+            send([file], port)
+        self.wait_for(lambda: len(list((self.folder / "state" / "audit").iterdir())) == 3)
+        self.assertEqual(self.lines()[-1]["objects"], self.uids())
+
+    def test_one_address_leaves_places_for_others(self):
+        port = self.listen(max_associations_per_address=2)
+        held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
+        time.sleep(0.5)
+        with self.assertLogs("bundle.service.listener", "WARNING") as logs:
+            self.assertFalse(self.serves(port))
+        self.assertIn("too many from one address", logs.output[0])
+        for one in held:
+            one.close()
+        self.wait_for(lambda: self.serves(port))
+
+    def test_an_address_that_is_no_peers_is_not_listened_to(self):
+        port = self.listen(peers=(Peer("CR1", "10.9.9.9"),))
+        with self.assertLogs("bundle.service.listener", "WARNING"):
+            self.assertEqual(send([image_file(self.folder / "in", 0)], port, title="CR1"), [None])
+            self.wait_for(self.lines)
+        self.assertEqual(self.lines()[0]["reason"], "the address is no named peer's")
 
     def test_objects_that_are_no_images_of_an_accepted_class(self):
         port = self.listen()
@@ -244,6 +299,8 @@ class TestTls(InFolder):
         context = ssl.create_default_context(cafile=self.tls.certificate)
         self.assertFalse(self.serves(self.port, tls_args=(context, "127.0.0.1")))  # no certificate of its own
         self.assertFalse(self.serves(self.port))
+        audit = self.folder / "state" / "audit" / "listen.jsonl"
+        self.wait_for(lambda: audit.exists() and audit.read_text().count("TLS failed") == 2)
         context.load_cert_chain(self.tls.certificate, self.tls.key)
         self.assertTrue(self.serves(self.port, tls_args=(context, "127.0.0.1")))
         file = image_file(self.folder / "in", 0, StudyDate=datetime.date(2026, 1, 1).strftime("%Y%m%d"))

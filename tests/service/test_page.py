@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
@@ -87,7 +88,8 @@ class TestPage(WithStudies):
             self.assertNotIn(uid["study"], page)
         self.assertNotIn("CR1", self.text("/?state=parked"))
         self.assertNotIn("<b>CR2", page)
-        self.assertEqual(self.client.get("/?state=lost").status_code, 404)
+        for query in ("state=lost", "before=x", "before=", "before=-1", "before=99999999999999999999"):
+            self.assertEqual(self.client.get(f"/?{query}").status_code, 400, query)
         self.assertIn("No study", self.text("/?before=1"))
 
     def test_a_study_its_pictures_and_its_report(self):
@@ -113,13 +115,21 @@ class TestPage(WithStudies):
         self.assertNotRegex(answer.text, r"<script>|style=|onclick")
 
     def test_nobody_without_the_key_and_no_other_host(self):
-        stranger = make_page(self.settings, self.queue).test_client(use_cookies=False)
+        stranger = self.client.application.test_client(use_cookies=False)
         for path in ("/", "/jobs/1", "/jobs/1/adfa/report", "/?key=wrong", "/nothing"):
             self.assertEqual(stranger.get(path).status_code, 403, path)
         self.assertEqual(stranger.post("/jobs/1/adfa/000000/feedback").status_code, 403)
-        cookie = f"bundle_page={self.opening.rpartition('=')[2]}"
+        key = self.opening.rpartition("=")[2]
+        for name in ("bundle_page", "bundle_page_8090"):  # the key itself is no session
+            self.assertEqual(stranger.get("/", headers={"Cookie": f"{name}={key}"}).status_code, 403)
+        session = self.client.get_cookie("bundle_page_8090").value
+        self.assertNotIn(session, self.opening)
+        cookie = f"bundle_page_8090={session}"
         self.assertEqual(stranger.get("/", headers={"Cookie": cookie}).status_code, 200)
-        self.assertEqual(stranger.get("/", headers={"Cookie": cookie, "Host": "elsewhere.example"}).status_code, 400)
+        other = cookie.replace("8090", "8091")  # of another page of this machine
+        self.assertEqual(stranger.get("/", headers={"Cookie": other}).status_code, 403)
+        headers = {"Cookie": cookie, "Host": "elsewhere.example"}
+        self.assertEqual(stranger.get("/", headers=headers).status_code, 400)
         self.assertEqual((self.settings.state_dir / "secret").stat().st_mode & 0o077, 0)
         self.assertIn("samesite=strict", str(stranger.get(self.opening).headers["Set-Cookie"]).lower())
 
@@ -148,6 +158,30 @@ class TestPage(WithStudies):
         with (self.settings.state_dir / "feedback" / "msa.csv").open(newline="") as file:
             (row,) = csv.DictReader(file)
         self.assertEqual((row["Effusion"], row["Mass"]), ("1", "1"))
+
+    def test_each_reader_has_a_key(self):
+        settings = replace(self.settings, page=Page(feedback=True, readers=("Ada", "Bo")))
+        client = make_page(settings, self.queue).test_client()
+        self.assertEqual(client.get(self.opening).status_code, 403)  # nobody's
+        for reader in ("Ada", "Bo"):
+            opening = "/" + page_address(settings, reader).rpartition("/")[2]
+            self.assertEqual(client.get(opening).status_code, 302)
+        token = re.search('name="token" value="([0-9a-f]+)"', client.get("/jobs/1").text)[1]
+        form = {"token": token, "verdict": "agree"}
+        self.assertEqual(client.post("/jobs/1/adfa/000000/feedback", data=form).status_code, 303)
+        with contextlib.closing(sqlite3.connect(self.settings.state_dir / "feedback" / "feedback.sqlite")) as db:
+            self.assertEqual(db.execute("SELECT reader FROM feedback").fetchall(), [("Bo",)])
+        lines = (self.settings.state_dir / "audit" / "page.jsonl").read_text().splitlines()
+        (said,) = [line for line in map(json.loads, lines) if line["event"] == "feedback"]
+        self.assertEqual((said["reader"], said["job"], said["verdict"]), ("Bo", 1, "agree"))
+
+    def test_damaged_results_do_not_hide_the_others(self):
+        file = self.settings.state_dir / "jobs" / "1" / "adfa" / "predictions.json"
+        whole = file.read_bytes()
+        self.addCleanup(file.write_bytes, whole)
+        for damaged in (b"", b"[", b"{}", b"\xff"):
+            file.write_bytes(damaged)
+            self.assertIn("msa", self.text("/jobs/1"))
 
     def test_feedback_that_is_refused(self):
         for form in ({"verdict": "x"}, {"verdict": "disagree", "boxes": "{}"}, {"verdict": "disagree", "boxes": "[["}):
