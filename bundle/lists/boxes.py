@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Read annotated boxes: ChestX-ray14's list, COCO files, and the boxes around lesion masks."""
+"""Read annotated boxes: ChestX-ray14's and VinDr-CXR's lists, COCO files, and the boxes around lesion masks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 from bundle.lists.csv_files import read_rows
 from bundle.lists.known_sets.chestxray14 import CHESTXRAY14_CLASSES
+from bundle.lists.known_sets.vindr_boxes import is_vindr_boxes, vindr_boxes
 
 __all__ = [
     "BOX_CLASSES",
@@ -100,10 +101,11 @@ class ImageBoxes(Mapping[str, BoxesByLabel]):
 
 def read_boxes(path: str | Path) -> ImageBoxes:
     """
-    Read a list of boxes by its suffix: a COCO detection file ends with ``.json``, ChestX-ray14's list does not.
+    Read a list of boxes: a COCO detection file ends with ``.json``, the others are known by their columns.
 
     Args:
-        path: see :py:func:`read_coco_boxes` and :py:func:`read_chestxray14_boxes`.
+        path: see :py:func:`read_coco_boxes`, :py:func:`read_chestxray14_boxes`, and
+            :py:func:`bundle.lists.known_sets.vindr_boxes.vindr_boxes`.
 
     Returns:
         for each image's file name, for each label, boxes as left, upper, right, lower edge in pixels, shape ``(M, 4)``.
@@ -117,7 +119,11 @@ def read_boxes(path: str | Path) -> ImageBoxes:
         Traceback (most recent call last):
         FileNotFoundError: boxes must be an existing file, got 'boxes.json'.
     """
-    return read_coco_boxes(path) if str(path).lower().endswith(".json") else read_chestxray14_boxes(path)
+    if str(path).lower().endswith(".json"):
+        return read_coco_boxes(path)
+    if is_vindr_boxes(_existing(path)):
+        return _grouped((name, label, torch.tensor(edges)) for name, label, edges in vindr_boxes(path))
+    return read_chestxray14_boxes(path)
 
 
 def read_chestxray14_boxes(path: str | Path) -> ImageBoxes:

@@ -13,7 +13,15 @@ from bundle.lists.csv_files import binary_label, read_rows
 from bundle.lists.file_kinds import files_by_name
 from bundle.lists.splits import patient_splits
 
-__all__ = ["VINDR_CLASSES", "VINDR_EXTRA_CLASSES", "vindr_classes", "vindr_folder", "vindr_lists", "vindr_table"]
+__all__ = [
+    "VINDR_CLASSES",
+    "VINDR_EXTRA_CLASSES",
+    "vindr_class",
+    "vindr_classes",
+    "vindr_folder",
+    "vindr_lists",
+    "vindr_table",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -172,12 +180,14 @@ def _readings(path: Path) -> tuple[tuple[str, ...], Readings]:
         raise ValueError(f"{path.name} must have a column 'image_id', got {columns}.")
     if "class_name" in columns:
         for number, row in rows:
-            name = _class(row["class_name"], f"{path.name} row {number}")
+            name = vindr_class(row["class_name"], f"{path.name} row {number}")
             readings[row["image_id"]][name].add(row.get("rad_id", ""))
         seen = {name for readers in readings.values() for name in readers}
     else:
         named = {
-            column: _class(column, f"{path.name} row 1") for column in columns if column not in ("image_id", "rad_id")
+            column: vindr_class(column, f"{path.name} row 1")
+            for column in columns
+            if column not in ("image_id", "rad_id")
         }
         seen = set(named.values())
         for number, row in rows:
@@ -191,7 +201,17 @@ def _readings(path: Path) -> tuple[tuple[str, ...], Readings]:
     return (*VINDR_CLASSES, *(name for name in VINDR_EXTRA_CLASSES if name in seen)), readings
 
 
-def _class(name: str, where: str) -> str:
+def vindr_class(name: str, where: str) -> str:
+    """
+    Return the class as VinDr-CXR spells it.
+
+    Args:
+        name: in any case.
+        where: it stands, for the message.
+
+    Raises:
+        ValueError: When there is no such class.
+    """
     if name.lower() not in _KNOWN:
         raise ValueError(
             f"{where}: class must be one of VinDr's {len(VINDR_CLASSES) + len(VINDR_EXTRA_CLASSES)}, got '{name}'."
