@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,11 +23,13 @@ __all__ = [
     "heat_layer",
     "image_layer",
     "overlay_picture",
+    "words_fit",
     "write_overlay",
 ]
 
 _BOX_COLOR = (0, 229, 255)  # cyan: not in the color map, and seen on dark and on bright tissue
 _SEEN_COLOR = (124, 252, 0)  # green, for the same reasons
+_LEAST_FONT = 8  # pixels; smaller ones cannot be read
 _OPACITY = 0.6  # how much of the image full heat hides
 
 
@@ -116,11 +119,49 @@ def draw_seen(picture: Image.Image, seen: Sequence[float], scale: float = 1.0) -
     ImageDraw.Draw(picture).rectangle((left, top, right, bottom), outline=_SEEN_COLOR, width=line)
 
 
+def _laid_out(width: int, height: int, lines: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return each line with its font, as small as it must be to fit a picture, broken between words where none is."""
+    pen = ImageDraw.Draw(Image.new("1", (1, 1)))
+    found: list[tuple[str, Any]] = []
+    for line in lines:
+        size = max(_LEAST_FONT, round(min(width / 45, height / 20)))
+        while size > _LEAST_FONT and pen.textlength(line, font=ImageFont.load_default(size=size)) > width - 8:
+            size -= 1
+        font, row = ImageFont.load_default(size=size), ""
+        for word in line.split(" "):
+            longer = f"{row} {word}" if row else word
+            if row and pen.textlength(longer, font=font) > width - 8:
+                found.append((row, font))
+                longer = word
+            row = longer
+        found.append((row, font))
+    return found
+
+
+def words_fit(width: int, height: int, lines: Sequence[str]) -> bool:
+    """
+    Return whether words can be drawn legibly: within the width of a picture, and over at most half of its height.
+
+    Args:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        lines: as for :py:func:`draw_words`.
+
+    Example:
+        >>> words_fit(640, 480, ["Research use only."]), words_fit(16, 16, ["Research use only."])
+        (True, False)
+    """
+    pen = ImageDraw.Draw(Image.new("1", (1, 1)))
+    edges = [pen.textbbox((0, 0), text, font=font) for text, font in _laid_out(width, height, lines)]
+    taken = 4 + sum(y1 - y0 + 5 for _, y0, _, y1 in edges)
+    return max(x1 for _, _, x1, _ in edges) <= width - 4 and taken <= height / 2
+
+
 def draw_words(
     picture: Image.Image, lines: Sequence[str], top: bool, color: tuple[int, int, int] = (255, 255, 255)
 ) -> None:
     """
-    Draw lines of words on black into the left corner of a picture, as small as they must be to fit its width.
+    Draw lines of words on black into the left corner of a picture, broken where they do not fit its width.
 
     Args:
         picture: RGB, changed in place.
@@ -130,11 +171,8 @@ def draw_words(
     """
     pen = ImageDraw.Draw(picture)
     y = 4.0
-    for line in lines if top else reversed(lines):
-        size = max(8, round(picture.width / 45))
-        while size > 5 and pen.textlength(line, font=ImageFont.load_default(size=size)) > picture.width - 8:
-            size -= 1
-        font = ImageFont.load_default(size=size)
+    laid_out = _laid_out(picture.width, picture.height, lines)
+    for line, font in laid_out if top else reversed(laid_out):
         x0, y0, x1, y1 = pen.textbbox((0, 0), line, font=font)
         corner = (4, y - y0 if top else picture.height - y1 - y)
         pen.rectangle((corner[0] + x0 - 2, corner[1] + y0 - 2, corner[0] + x1 + 2, corner[1] + y1 + 2), fill=(0, 0, 0))

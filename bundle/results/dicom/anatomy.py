@@ -1,8 +1,10 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of the body an image shows, and which side, as its header says."""
+"""Which part of the body an image shows, which side, and how large its pixels are, as its header says."""
 
 from __future__ import annotations
+
+import math
 
 from highdicom._standard_utils import get_anatomic_region_map
 from highdicom.sr import CodedConcept, FindingSite
@@ -11,7 +13,7 @@ from pydicom.sr.codedict import codes
 
 from bundle.results.dicom.findings import coded_finding, side_of
 
-__all__ = ["copy_body_part", "finding_sites", "image_region", "image_side"]
+__all__ = ["copy_body_part", "finding_sites", "image_region", "image_side", "may_be_paired", "pixel_steps"]
 
 _SIDES = {"L": codes.SCT.Left, "R": codes.SCT.Right, "B": codes.SCT.Bilateral}  # PS3.3 C.7.6.1 to PS3.16 CID 244
 _PAIRED = {"39607008", "3120008"}  # lung, pleura
@@ -76,3 +78,34 @@ def finding_sites(label: str, dataset: Dataset) -> list[FindingSite]:
         return [FindingSite(known.site, side if known.site.value in _PAIRED else None)]
     region = image_region(dataset)
     return [] if region is None else [FindingSite(region, side or image_side(dataset))]
+
+
+def may_be_paired(dataset: Dataset) -> bool:
+    """
+    Return whether an image may show one part of a pair: unless PS3.16 Annex L calls its body part unpaired.
+
+    Args:
+        dataset: header of an image.
+    """
+    known = get_anatomic_region_map().get(str(dataset.get("BodyPartExamined") or "").strip().upper())
+    return known is None or bool(known[1])
+
+
+def pixel_steps(dataset: Dataset) -> tuple[float, float] | None:
+    """
+    Return millimetres per row and per column, in the patient or else at the detector (PS3.3 10.7.1.3).
+
+    Args:
+        dataset: header of an image.
+
+    Returns:
+        both, positive; ``None`` where the header has neither.
+    """
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            values = [float(step) for step in dataset.get(keyword) or ()]
+        except (TypeError, ValueError):
+            continue
+        if len(values) == 2 and all(math.isfinite(step) and step > 0 for step in values):
+            return values[0], values[1]
+    return None

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import math
-
 from highdicom.sr import (
     CodeContentItem,
     CodedConcept,
@@ -20,7 +18,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from bundle.results.dicom.anatomy import image_region, image_side
+from bundle.results.dicom.anatomy import image_region, image_side, pixel_steps
 from bundle.results.dicom.source import DicomSource
 
 __all__ = ["image_library"]
@@ -73,7 +71,7 @@ def _descriptors(dataset: Dataset) -> list[ContentItem]:
             TextContentItem(codes.DCM.PatientOrientationRow, str(sides[0]), _CONTEXT),
             TextContentItem(codes.DCM.PatientOrientationColumn, str(sides[1]), _CONTEXT),
         ]
-    if (spacing := _spacing(dataset)) is not None:
+    if (spacing := pixel_steps(dataset)) is not None:
         items += [
             NumContentItem(
                 codes.DCM.HorizontalPixelSpacing, spacing[1], codes.UCUM.Millimeter, relationship_type=_CONTEXT
@@ -83,15 +81,3 @@ def _descriptors(dataset: Dataset) -> list[ContentItem]:
             ),
         ]
     return items
-
-
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """Return millimetres per row and per column, in the patient or else at the detector (TID 1603)."""
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        try:
-            values = [float(step) for step in dataset.get(keyword) or ()]
-        except (TypeError, ValueError):
-            continue
-        if len(values) == 2 and all(math.isfinite(step) and step > 0 for step in values):
-            return values[0], values[1]
-    return None

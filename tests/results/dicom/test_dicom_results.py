@@ -20,7 +20,7 @@ from bundle.localization.boxes import boxes_from_heatmaps
 from bundle.preprocessing.geometry import CropToRegion, CropUniformBorder, ResizeAndPad
 from bundle.reading.dicom.quiet import quiet_dicom
 from bundle.reading.reader import RadiologyReader
-from bundle.results import FORMATS, NOTICE, Algorithm, Box, ImageResult, NotWrittenError, Progress, ResultsWriter
+from bundle.results import FORMATS, Algorithm, Box, ImageResult, NotWrittenError, Progress, ResultsWriter
 from bundle.results.dicom.sc import write_sc
 from bundle.results.dicom.seg import write_binary_seg, write_heat_seg
 from bundle.results.dicom.source import load_source
@@ -323,16 +323,6 @@ class TestSegmentation(InFolder):
     def test_source_without_series(self):
         with self.assertRaisesRegex(NotWrittenError, "refers to its source by SeriesInstanceUID, the source has none"):
             load_source(self.radiograph(SeriesInstanceUID=None), 0, ALGORITHM, RUN)
-
-
-class TestSecondaryCapture(InFolder):
-    def test_picture_of_the_overlay(self):
-        path = self.radiograph()
-        write_sc(self.folder / "sc.dcm", some_result(path), load_source(path, 0, ALGORITHM, RUN), (0, 1))
-        capture = pydicom.dcmread(self.folder / "sc.dcm")
-        self.assertEqual((capture.Rows, capture.Columns, capture.PhotometricInterpretation), (60, 80, "RGB"))
-        self.assertEqual(capture.SourceImageSequence[0].ReferencedSOPInstanceUID, pydicom.dcmread(path).SOPInstanceUID)
-        self.assertIn(NOTICE, capture.DerivationDescription)
 
 
 class TestOddSources(InFolder):
