@@ -28,7 +28,8 @@ from bundle.results.tables import read_predictions
 from bundle.service.audit import AuditLog
 from bundle.service.feedback import Feedback, finding_names, predicted_boxes, predicted_findings, says_something
 from bundle.service.job_queue import STATES, JobQueue
-from bundle.service.settings import LOOPBACK, Page, Settings
+from bundle.service.settings import Page, Settings
+from bundle.service.settings_check import LOOPBACK
 
 __all__ = ["make_page", "page_address", "serve_page"]
 

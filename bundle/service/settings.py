@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
+from bundle.service.settings_check import check_meaning, yaml_content
 
 __all__ = ["Audit", "Health", "Node", "Page", "Peer", "ServedModel", "Settings", "Source", "Tls", "load_settings"]
 
@@ -208,7 +207,6 @@ class Settings:
     keep_days: float = 30
 
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PARTS: dict[str, type] = {
     "models": ServedModel,
     "destinations": Node,
@@ -230,29 +228,13 @@ def load_settings(path: str | Path) -> Settings:
         path: file whose keys are the arguments of :py:class:`Settings`, lists and mappings of those of its parts.
 
     Raises:
-        ValueError: When a key is unknown or missing, a value has the wrong kind, or a name is not allowed.
+        ValueError: When the file is no YAML, a key is unknown, missing or there twice, or a value has the wrong kind,
+            or makes no sense, see :py:func:`bundle.service.settings_check.check_meaning`.
     """
     path = Path(path)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml_content(path)
     settings: Settings = _built(Settings, content, path.name, path.resolve().parent)
-    if not settings.models:
-        raise ValueError(f"{path.name}: models must name at least one workflow.")
-    names = [model.name for model in settings.models]
-    for name in names:
-        if not re.fullmatch(r"\w{1,40}", name) or names.count(name) > 1:
-            raise ValueError(f"{path.name}: a model's name must be unique letters, digits and _, got '{name}'.")
-    if settings.page is not None and settings.page.host not in LOOPBACK:
-        raise ValueError(f"{path.name}: page.host must be one of {', '.join(LOOPBACK)}, got '{settings.page.host}'.")
-    for source in settings.sources:
-        if bool(source.url) == bool(source.ae_title and source.host and source.port):
-            raise ValueError(f"{path.name}: source '{source.name}' must have a url, or ae_title, host and port.")
-        if source.url and not source.url.startswith(("http://", "https://")):
-            raise ValueError(f"{path.name}: a source's url must begin with http:// or https://, got '{source.url}'.")
-    nodes: list[Node | Peer | Source] = [*settings.destinations, *settings.peers]
-    nodes += [source for source in settings.sources if not source.url]
-    for title in (settings.ae_title, *(node.ae_title for node in nodes)):
-        if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():  # PS3.5 6.2, AE: no backslash
-            raise ValueError(f"{path.name}: an AE title must have 1 to 16 characters and no backslash, got '{title}'.")
+    check_meaning(settings, path.name)
     return settings
 
 

@@ -337,6 +337,23 @@ class TestWatch(InFolder):
         stored = [self.folder / "state" / "images" / r["file"] for r in self.queue.rows("SELECT file FROM instances")]
         self.assertTrue(all(path.stat().st_size for path in stored))
 
+    def test_many_files_that_are_none_and_links_out_are_a_line_each(self):
+        self.listen()
+        folder = self.folder / "in"
+        outside = image_file(self.folder / "elsewhere", 0)
+        inside = image_file(folder, 1)
+        for number in range(1000):
+            (folder / f"{number}.txt").write_text("no image")
+        (folder / "out.dcm").symlink_to(outside)
+        (folder / "within.dcm").symlink_to(inside)
+        (folder / "itself.dcm").symlink_to(folder / "itself.dcm")
+        with self.assertLogs("bundle.service.watch", "WARNING") as logs:
+            scan(folder, self.intake, 0, {})
+        self.assertEqual(len(logs.output), 2)
+        self.assertIn("refused 1000 files", logs.output[0])
+        self.assertIn("refused 1 files of the watched folder: a link must not lead out of the folder", logs.output[1])
+        self.assertEqual(self.uids(), [str(dcmread(inside).SOPInstanceUID)])
+
     def test_a_file_that_could_not_be_taken_is_tried_again(self):
         self.listen()
         image_file(self.folder / "in", 0)
