@@ -20,7 +20,7 @@ help:
 	@echo "make check-docs       run every command of README.md and docs/ at small size (about 12 minutes; PAGES=... for some)"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
-	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for trained weights)"
+	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for models of your own)"
 	@echo "make sbom             write the software bill of materials of what make installs (CycloneDX)"
 	@echo "make audit            ask PyPI's advisories about the pinned packages"
 	@echo "flags of a run: docs/configs.md; of a script: python scripts/NAME.py --help"

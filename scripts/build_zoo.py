@@ -1,13 +1,13 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Build one zoo bundle a family, as a folder and as a zip: flat JSON configs, metadata, pages, package and weights.
+Build the zoo bundles, each as a folder and as a zip: flat JSON configs, metadata, pages, package and a trained model.
 
     python scripts/build_zoo.py [--weights DIR] [--large_files_url URL]
 
 Everything in a bundle is made from what the repository has once: the layers of configs/, the versions of
-constraints.txt, sections of docs/README.md, and zoo/<bundle>.yaml for what only that bundle has. Without --weights the
-bundle gets a start from packaged ImageNet weights, and its page and its reports say that it is untrained.
+constraints.txt, sections of docs/README.md, a shipped model with its card, and zoo/<bundle>.yaml for what only that
+bundle has. The bundle has the whole state dict of the model, so that it needs no file of this repository.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,21 @@ import jinja2
 import torch
 import yaml
 from monai.bundle import ConfigParser
-from monai.utils import set_determinism
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the bundles get the package of this repository, whatever else is installed
 
 from bundle import __version__  # noqa: E402
 from bundle.files import file_sha256  # noqa: E402
-from bundle.model import ModelFile, read_model, save_start  # noqa: E402
+from bundle.model import read_model  # noqa: E402
+from bundle.model.compact import whole_model  # noqa: E402
 from bundle.networks.pretrained import read_state_dict  # noqa: E402
 
-PAGES = (
-    "configs.md",
-    "exports.md",
-    "pixels.md",
-    "results.md",
-    "results-format.md",
-)  # of docs/, besides the family's own
+PAGES = ("configs.md", "exports.md", "model.md", "pixels.md", "results-format.md")  # of docs/, and the family's own
+OF_THE_SOURCE = (
+    "> A page of the source repository, version {version}. What it names under `scripts/`, `tests/` and "
+    "`configs/*.yaml` is there, and not in this bundle.\n\n"
+)
 LARGE = 25 * 10**6  # bytes; the zoo takes no larger file into its repository
 
 
@@ -52,12 +51,38 @@ def merged(files: list[str]) -> dict[str, Any]:
     return {key: value for key, value in parser.get().items() if key != "_meta_"}
 
 
-def flat_config(arguments_file: str, untrained: bool) -> dict[str, Any]:
-    """Return the one config that a runnable file of configs/ and the zoo's own run layers make."""
+def flat_config(arguments_file: str) -> dict[str, Any]:
+    """Return the one config that a runnable file of configs/ and the zoo's own run layer make."""
     arguments = yaml.safe_load((ROOT / "configs" / arguments_file).read_text())
-    if arguments["workflow_type"] == "train":
-        return merged([*arguments["config_file"], "zoo_train.yaml"])
-    return merged([*arguments["config_file"], "zoo_results.yaml", *(["zoo_untrained.yaml"] if untrained else [])])
+    layer = "zoo_train.yaml" if arguments["workflow_type"] == "train" else "zoo_results.yaml"
+    return merged([*arguments["config_file"], layer])
+
+
+def as_trained(config: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of training with the values that a shipped model was trained with."""
+    entry = yaml.safe_load((ROOT / "models" / "models.yaml").read_text()).get(name, {})
+    flags = {key: yaml.safe_load(str(value)) for key, value in entry.get("flags", {}).items()}
+    plain = {key for key, value in config.items() if not (isinstance(value, dict) and "_target_" in value)}
+    return {**config, **{key: value for key, value in {**flags, **settings}.items() if key in plain}}
+
+
+def card_of(folder: Path) -> dict[str, str]:
+    """Return the parts of a model's card: its first paragraph, its picture, empty where it has none, and the rest."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return {"first": "", "picture": "", "rest": ""}
+    _, first, *rest = file.read_text().strip().split("\n\n")
+    picture = rest.pop(0) if rest[0].startswith("![") else ""
+    return {"first": first, "picture": picture, "rest": linked("\n\n".join(rest), set())}
+
+
+def linked(text: str, kept: Set[str]) -> str:
+    """Return a page whose links to other pages than ``kept`` are plain text."""
+    return re.sub(
+        r"\[([^\]]+)\]\((?!https?:)([^)#\s]*)(#[^)]*)?\)",
+        lambda found: found[0] if not found[2] or found[2] in kept else found[1],
+        text,
+    )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -127,7 +152,7 @@ def make_metadata(config: dict[str, Any], network: torch.nn.Module, parts: dict[
     }
 
 
-def make_page(config: dict[str, Any], metadata: dict[str, Any], parts: dict[str, Any], **choices: bool) -> str:
+def make_page(config: dict[str, Any], metadata: dict[str, Any], parts: dict[str, Any], card: dict[str, str]) -> str:
     """Return docs/README.md in the zoo's order."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     tensors = metadata["network_data_format"]
@@ -137,20 +162,8 @@ def make_page(config: dict[str, Any], metadata: dict[str, Any], parts: dict[str,
         inputs=tensors["inputs"]["image"],
         outputs=tensors["outputs"]["pred"],
         sections=sections(),
-        **choices,
+        card=card,
     )
-
-
-def add_model(config: dict[str, Any], folder: Path, weights: Path | None) -> ModelFile:
-    """Put a trained model into a folder, or a start by the configuration, and return what its file says."""
-    if weights is None:
-        set_determinism(seed=0)
-        save_start(ConfigParser(config), folder)
-    else:
-        for file in ("model.pt", "model.json", "calibration.json"):
-            if (weights / file).is_file():
-                shutil.copy(weights / file, folder)
-    return read_model(folder, config["family"])
 
 
 def move_large(target: Path, large_files_url: str | None) -> None:
@@ -180,17 +193,23 @@ def write_zip(folder: Path, path: Path) -> None:
             )
 
 
-def build(manifest: Path, output_dir: Path, weights: Path | None, large_files_url: str | None) -> Path:
-    """Build one bundle and return its zip."""
-    parts, target = yaml.safe_load(manifest.read_text()), output_dir / manifest.stem
-    if weights is not None and not (weights / "model.pt").is_file():
-        weights = None
+def parts_of(manifest: Path) -> dict[str, Any]:
+    """Return what only one bundle has, on top of another's where it extends one."""
+    parts = yaml.safe_load(manifest.read_text())
+    return {**(parts_of(manifest.with_stem(parts.pop("extends"))) if "extends" in parts else {}), **parts}
+
+
+def build(manifest: Path, output_dir: Path, source: Path, large_files_url: str | None) -> Path:
+    """Build one bundle with the model of a folder, and return its zip."""
+    parts, target = parts_of(manifest), output_dir / manifest.stem
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("configs", "docs", "models"):
         (target / folder).mkdir(parents=True)
-    configs = {name: flat_config(file, weights is None) for name, file in parts["configs"].items()}
-    model = add_model(configs["train"], target / "models", weights)
-    configs["train"] |= {name: value for name, value in model.settings.items() if name in configs["train"]}
+    configs = {name: flat_config(file) for name, file in parts["configs"].items()}
+    whole_model(source, target / "models")
+    model, card = read_model(target / "models", parts["family"]), card_of(source)
+    for name in (name for name in configs if name.startswith("train")):
+        configs[name] = as_trained(configs[name], source.name, model.settings)
     for name, config in configs.items():
         write_json(target / "configs" / f"{name}.json", config)
     for name in ("multi_gpu_train", "multi_gpu_evaluate"):  # the zoo's names for what goes on top of a config
@@ -201,11 +220,15 @@ def build(manifest: Path, output_dir: Path, weights: Path | None, large_files_ur
     metadata = make_metadata(described, network, parts)
     write_json(target / "configs" / "metadata.json", metadata)
     shutil.copy(ROOT / "configs" / "logging.conf", target / "configs")
-    page = make_page(described, metadata, parts, untrained=weights is None)
-    (target / "docs" / "README.md").write_text(page)
+    (target / "docs" / "README.md").write_text(make_page(described, metadata, parts, card))
     shutil.copy(ROOT / "zoo" / "data_license.txt", target / "docs")
-    for name in (f"{parts['family']}.md", *PAGES):
-        shutil.copy(ROOT / "docs" / name, target / "docs")
+    if card["picture"]:
+        shutil.copy(source / "demo_films.jpg", target / "docs")
+        shutil.copytree(ROOT / "models" / "demo_films", target / "sample_films")
+    pages = {f"{parts['family']}.md", *PAGES}
+    for name in pages:
+        text = linked((ROOT / "docs" / name).read_text(), pages)
+        (target / "docs" / name).write_text(OF_THE_SOURCE.format(version=__version__) + text)
     shutil.copy(ROOT / "LICENSE", target)
     shutil.copytree(ROOT / "bundle", target / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
     move_large(target, large_files_url)
@@ -220,19 +243,20 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=ROOT / "build" / "zoo", help="default: build/zoo")
     parser.add_argument("--bundles", nargs="+", help="names of zoo/*.yaml, default: all")
     parser.add_argument(
-        "--weights", type=Path, help="has the model folder of each bundle, <bundle>/model.json and what it names"
+        "--weights", type=Path, help="has models of your own in folders <bundle>, in place of the shipped ones"
     )
     parser.add_argument("--large_files_url", help="where <bundle>/model.pt will be; it then stays out of the bundle")
     args = parser.parse_args()
     manifests = sorted((ROOT / "zoo").glob("*.yaml"))
-    print("| bundle | weights | folder, MB | zip, MB |\n|---|---|---|---|")
+    print("| bundle | model | folder, MB | zip, MB |\n|---|---|---|---|")
     for manifest in manifests:
         if args.bundles is None or manifest.stem in args.bundles:
-            weights = args.weights and args.weights / manifest.stem
-            archive = build(manifest, args.output_dir, weights, args.large_files_url)
+            own = args.weights and args.weights / manifest.stem
+            source = own if own and own.is_dir() else ROOT / "models" / parts_of(manifest)["model"]
+            archive = build(manifest, args.output_dir, source, args.large_files_url)
             folder = sum(f.stat().st_size for f in (args.output_dir / manifest.stem).rglob("*") if f.is_file())
-            kind = "trained" if weights and (weights / "model.pt").is_file() else "a start, untrained"
-            print(f"| {manifest.stem} | {kind} | {folder / 1e6:.1f} | {archive.stat().st_size / 1e6:.1f} |", flush=True)
+            name = "your own" if source == own else f"`{source.name}`"
+            print(f"| {manifest.stem} | {name} | {folder / 1e6:.1f} | {archive.stat().st_size / 1e6:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

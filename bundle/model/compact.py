@@ -1,6 +1,6 @@
 # Copyright (c) The attention-imaging-bundle contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A small copy of a model folder: weights without those that come with the installation, rebound by SHA-256."""
+"""Copies of a model folder, rebound by SHA-256: without the weights that come with the installation, or with all."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bundle.files import atomic_path
 from bundle.model.calibration_file import write_calibration_file
+from bundle.model.content import WHOLE_VERSION
 from bundle.model.predict import Model, Predictions
 from bundle.model.read_file import read_model
 from bundle.model.write_file import rebind_model
 from bundle.networks.compact import save_compact
 from bundle.networks.pretrained import read_state_dict
 
-__all__ = ["THREE_DIGITS", "compact_model", "largest_difference"]
+__all__ = ["THREE_DIGITS", "compact_model", "largest_difference", "whole_model"]
 
 THREE_DIGITS = 5e-4
 
@@ -67,6 +70,30 @@ def compact_model(
                     shutil.copyfile(file, partial)
             return half, difference
     raise ValueError(f"'{folder}': scores must stay the same to three digits, they differ by {difference:.2g}.")
+
+
+def whole_model(folder: str | Path, output_dir: str | Path) -> None:
+    """
+    Write a model folder whose weights are the whole state dict, so that no other package is needed to read them.
+
+    Args:
+        folder: of the model, which stays as it is, or the name of a shipped one.
+        output_dir: of the copy; files of a model in it are replaced, ``model.json`` last.
+
+    Raises:
+        ValueError: When the folder holds no model, or its weights are others than those of its network.
+    """
+    model, output_dir = read_model(folder), Path(output_dir)
+    network = model.network()
+    network.load_state_dict(read_state_dict(model.weights))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    weights = output_dir / Path(model.weights).name
+    with atomic_path(weights) as partial, partial.open("wb") as file:
+        torch.save(network.state_dict(), file)  # given a name, PyTorch writes it into the file, whose hash then differs
+    if model.calibration:
+        content = json.loads(Path(model.calibration).read_text(encoding="utf-8"))
+        _write_rebound(output_dir / Path(model.calibration).name, content, weights)
+    rebind_model(model, output_dir, WHOLE_VERSION)
 
 
 def largest_difference(wanted: Sequence[float], found: Sequence[float]) -> float:

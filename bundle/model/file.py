@@ -41,8 +41,9 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """Name of the folder, without its path."""
-        return Path(os.path.abspath(self.folder)).name
+        """Name of the folder, without its path; that of the zoo bundle for its folder ``models``."""
+        folder = Path(os.path.abspath(self.folder))
+        return folder.parent.name if folder.name == "models" else folder.name
 
     @property
     def family(self) -> str:

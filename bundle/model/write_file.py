@@ -110,13 +110,14 @@ def rewrite_model(
     )
 
 
-def rebind_model(model: ModelFile, folder: str | Path) -> None:
+def rebind_model(model: ModelFile, folder: str | Path, version: int = COMPACT_VERSION) -> None:
     """
     Write the ``model.json`` of a folder that has a model's weights in another form, and its calibration for them.
 
     Args:
-        model: whose settings and training set stay as they are; its format becomes that of compact weights.
+        model: whose settings and training set stay as they are.
         folder: of the weights and the calibration, under the names that they have in the model.
+        version: of the format: ``COMPACT_VERSION``, or ``WHOLE_VERSION`` for a state dict of all tensors.
     """
     folder, known = Path(folder), model.content["calibration"]
     _write(
@@ -124,7 +125,7 @@ def rebind_model(model: ModelFile, folder: str | Path) -> None:
         {
             **model.content,
             "format": FORMAT,
-            "format_version": COMPACT_VERSION,
+            "format_version": version,
             "bundle_version": __version__,
             "weights": _bound(folder / model.content["weights"]["file"], folder),
             "calibration": _bound(folder / known["file"], folder) if known else None,
