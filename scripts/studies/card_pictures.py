@@ -4,9 +4,11 @@
 Make the picture of a shipped model's card: all films of the demo patients, hits and misses.
 
     python scripts/studies/card_pictures.py chest_xray_findings
+    python scripts/studies/card_pictures.py one_film
 
-Each film has the model's heat and boxes over it, and below it NIH's labels and the model's answer. The picture is
-``models/NAME/demo_films.jpg``, under 150 KB. Research use only.
+The second makes README.md's picture, one film as three models answer it, ``docs/pictures/one_film.jpg``. The first
+makes ``models/NAME/demo_films.jpg``: each film has the model's heat and boxes over it, and below it NIH's labels
+and the model's answer. A picture has under 150 KB. Research use only.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pydicom
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from bundle.files import atomic_path  # noqa: E402
 from bundle.model import load_model  # noqa: E402
-from bundle.results.overlays import overlay_picture  # noqa: E402
+from bundle.results.overlays import image_layer, overlay_picture  # noqa: E402
 from bundle.results.records import ImageResult  # noqa: E402
 from bundle.results.writer import heat_range_of  # noqa: E402
 
@@ -74,12 +77,37 @@ def sheet(name: str) -> Image.Image:
     return page
 
 
+def strip(film: str = "00019013_002") -> Image.Image:
+    """Return one film beside what three shipped models say of it."""
+    path, side = ROOT / f"models/demo_films/{film}.dcm", 300
+    names = {"chest_xray_anomaly": "Anomaly", "chest_xray_findings": "Findings", "chest_xray_localization": "Places"}
+    page = Image.new("RGB", (4 * side, side + 62), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=12)
+    for number, name in enumerate(["", *names]):
+        words = f"Film, NIH's labels: {labels_of_films()[film]}"
+        if name:
+            model = load_model(name, "cpu")
+            result = model.predict(path)
+            picture = overlay_picture(result, heat_range_of(model.setting("calibration"), None))
+            words = f"{names[name]}: {answer_of(result)}"
+        else:
+            picture = image_layer(pydicom.dcmread(path).pixel_array / 255.0)
+        page.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (number * side, 0))
+        for line, text in enumerate(textwrap.wrap(words, 48)):
+            pen.text((number * side + 3, side + 2 + 14 * line), text, fill="black", font=font)
+    pen.text((3, page.height - 16), SOURCE, fill="black", font=ImageFont.load_default(size=11))
+    return page
+
+
 def main() -> None:
     """Parse the command line and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a model of models/models.yaml for chest films")
+    parser.add_argument("name", help="a model of models/models.yaml for chest films, or one_film")
     args = parser.parse_args()
-    page, path = sheet(args.name), ROOT / "models" / args.name / "demo_films.jpg"
+    one = args.name == "one_film"
+    page = strip() if one else sheet(args.name)
+    path = ROOT / ("docs/pictures/one_film.jpg" if one else f"models/{args.name}/demo_films.jpg")
+    path.parent.mkdir(exist_ok=True)
     for quality in range(90, 40, -10):
         with atomic_path(path) as partial:
             page.save(partial, format="JPEG", quality=quality, optimize=True)

@@ -7,7 +7,8 @@ Rows files and the tables of ``docs/`` and of the models' cards that are made fr
     python scripts/studies/tables.py --check     # exit code 1 where a page and its rows differ
 
 A table stands between ``<!-- table of STUDY -->`` and ``<!-- end of the table -->``, where STUDY is a file of
-``scripts/studies``, with ``: NAME`` behind it where a study has several tables.
+``scripts/studies``, with ``: NAME`` behind it where a study has several tables. The table of README.md has values of
+several studies, which ``docs/results/headline.yaml`` names.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Any
 
 import yaml
 
-__all__ = ["read_rows", "read_study", "table_of", "with_tables"]
+__all__ = ["headline_of", "read_rows", "read_study", "table_of", "with_tables"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "scripts/studies"
+HEADLINE = "docs/results/headline.yaml"
 MARKED = re.compile(r"<!-- table of ([\w/.]+)(?:: ([\w ]+))? -->\n.*?<!-- end of the table -->", re.DOTALL)
 Row = dict[str, Any]
 
@@ -120,12 +122,44 @@ def _table_by_set(study: dict[str, Any], metrics: Sequence[str], rows: Sequence[
     return "\n".join(lines)
 
 
+def headline_of(path: Path) -> str:
+    """
+    Return a table whose cells are texts and values of several rows files.
+
+    Args:
+        path: YAML with ``heads`` and ``lines``; a cell is a text, or ``rows`` (a file beside it), ``set``, ``variant``
+            and ``metric``, with the ``name`` in front and ``seeds``, which says where there are fewer than elsewhere.
+
+    Raises:
+        SystemExit: When the rows have no such value.
+    """
+    page = yaml.safe_load(path.read_text())
+
+    def shown(cell: Any) -> str:
+        if isinstance(cell, str):
+            return cell
+        rows = [
+            row
+            for row in read_rows(path.parent / cell["rows"])
+            if (row["set"], row["variant"]) == (cell["set"], cell["variant"])
+        ]
+        value = cell_of(rows, cell["metric"]).split(" [")[0]
+        if value == "not run":
+            raise SystemExit(f"error: {cell['rows']} has no {cell['metric']} of {cell['set']}, {cell['variant']}")
+        return f"{cell['name']} {value}" + (f", {cell['seeds']}" if "seeds" in cell else "")
+
+    lines = [page["heads"], ["---"] * len(page["heads"]), *([shown(cell) for cell in line] for line in page["lines"])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def with_tables(text: str) -> str:
     """Return a page with every marked table of a YAML study made anew from the rows in the repository."""
 
     def made(match: re.Match[str]) -> str:
         if not match[1].endswith(".yaml"):
             return match[0]
+        if match[1] == HEADLINE:
+            return f"<!-- table of {HEADLINE} -->\n{headline_of(ROOT / HEADLINE)}\n<!-- end of the table -->"
         study = read_study(match[1])
         head = match[0].split("\n", 1)[0]
         own = study.get("tables", {}).get(match[2], {})
@@ -136,8 +170,8 @@ def with_tables(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    """Return the pages that may have tables: of ``docs/``, and the cards of the models."""
-    return sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*/README.md")])
+    """Return the pages that may have tables: README.md, those of ``docs/``, and the cards of the models."""
+    return sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*/README.md")])
 
 
 def main() -> None:

@@ -56,12 +56,12 @@ class TestDemo(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr[-2000:])
             self.assertIn("AUROC: ", done.stdout)
             self.assertNotIn("synthetic", (out / "report.html").read_text())
-            self.check_readme_on(out, root / "test")
+            self.check_page_on(out, root / "test")
 
-    def check_readme_on(self, demo: Path, images: Path) -> None:
-        """Run what README.md has on the output of the demo: a command, and Python."""
+    def check_page_on(self, demo: Path, images: Path) -> None:
+        """Run what docs/start.md has on the output of the demo: a command, and Python."""
         places = {"demo_output": str(demo), "PATH": str(images), "film.dcm": str(images / "good" / "0.png")}
-        blocks = check_docs.blocks_of((ROOT / "README.md").read_text(), "README.md")
+        blocks = check_docs.blocks_of((ROOT / "docs/start.md").read_text(), "docs/start.md")
         commands = [c for block in blocks for c in check_docs.commands_of(block) if "demo_output" in c.text]
         self.assertEqual([c.python for c in commands], [False, True])
         for command in commands:

@@ -252,6 +252,18 @@ class TestPages(unittest.TestCase):
                 text = page.read_text()
                 self.assertEqual(tables.with_tables(text), text)
 
+    def test_headline_is_the_mean_over_the_rows_and_refuses_what_was_not_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder, "page.yaml")
+            Path(folder, "rows.csv").write_text("set,variant,seed,auroc\na,x,0,0.5\na,x,1,0.7\n")
+            page.write_text(
+                "heads: [q, v]\nlines: [[Q, {rows: rows.csv, set: a, variant: x, metric: auroc, name: X}]]\n"
+            )
+            self.assertEqual(tables.headline_of(page).splitlines()[-1], "| Q | X 0.600 |")  # (0.5 + 0.7) / 2
+            page.write_text(page.read_text().replace("variant: x", "variant: y"))
+            with self.assertRaisesRegex(SystemExit, "rows.csv has no auroc of a, y"):
+                tables.headline_of(page)
+
     def test_studies_are_complete(self):
         for path in STUDIES:
             study = tables.read_study(path)
