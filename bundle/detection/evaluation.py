@@ -18,7 +18,7 @@ from bundle.detection.inferer import selected_boxes
 from bundle.detection.precision import summarize_detection
 from bundle.detection.targets import LabelledBoxes, annotated_boxes
 from bundle.files import atomic_path
-from bundle.preprocessing.box_frames import found_in_source
+from bundle.preprocessing.box_frames import found_in_source, outside_file
 from bundle.reading.formats import split_frame
 from bundle.rules import class_names
 from bundle.training.processes.reduction import gathered
@@ -57,6 +57,7 @@ class DetectionMetrics:
         self.table_path = table_path
         self.found: dict[str, dict[str, torch.Tensor]] = {}
         self.unknown: dict[str, set[str]] = {}
+        self._unfit = ""
 
     def attach(self, engine: Engine) -> None:
         """
@@ -69,6 +70,7 @@ class DetectionMetrics:
     def _clear(self, engine: Engine) -> None:
         self.found.clear()
         self.unknown.clear()
+        self._unfit = ""
 
     def __call__(self, engine: Engine) -> None:
         """Collect the boxes of one batch."""
@@ -82,7 +84,10 @@ class DetectionMetrics:
                 for c, name in enumerate(self.classes)
             }
             there = set(item.get("true_findings") or ())
-            self.unknown[path] = there - set(annotated_boxes(self.boxes, path))
+            annotated = annotated_boxes(self.boxes, path)
+            for edges in annotated.values():
+                self._unfit = outside_file(edges, image) or self._unfit
+            self.unknown[path] = there - set(annotated)
 
     def summarize(self, results: Sequence[Any] = ()) -> dict[str, Any]:
         """
@@ -90,7 +95,12 @@ class DetectionMetrics:
 
         Args:
             results: ignored; they hold the boxes of findings that are present, not of all.
+
+        Raises:
+            ValueError: When an annotated box lies outside of its image.
         """
+        if self._unfit:
+            raise ValueError(self._unfit)
         if self.table_path is not None:
             self._write_table(Path(self.table_path))
         truths = {path: annotated_boxes(self.boxes, path) for path in self.found}

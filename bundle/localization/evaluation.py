@@ -16,7 +16,7 @@ from monai.utils import CommonKeys, convert_to_tensor
 
 from bundle.files import atomic_path
 from bundle.localization.metrics import annotation_key, overlaps, summarize_localization
-from bundle.preprocessing.box_frames import boxes_in_source, found_in_source
+from bundle.preprocessing.box_frames import boxes_in_source, found_in_source, outside_file
 from bundle.reading.formats import split_frame
 from bundle.rules import class_names
 from bundle.training.pointing_game import compute_pointing_game
@@ -101,6 +101,8 @@ class LocalizationMetrics:
             image, out = item[CommonKeys.IMAGE], item[CommonKeys.PRED]
             path = split_frame(str(image.meta["filename_or_obj"]))[0]
             key = annotation_key(self.boxes, str(path))
+            for edges in self.boxes.get(key, {}).values():
+                self._unfit = outside_file(edges, image) or self._unfit
             logits = convert_to_tensor(out["logits"]).cpu()
             if key in self.boxes and key in self._keys:
                 self._unfit = f"an annotation must be of one image, that of '{path.name}' is of two or more."
@@ -131,7 +133,8 @@ class LocalizationMetrics:
 
         Raises:
             ValueError: When one annotation is found for two images, such as files of one name or frames of one file,
-                or an image's logits are not finite, so that its maps and boxes are none.
+                a box lies outside of its image, or an image's logits are not finite, so that its maps and boxes are
+                none.
         """
         if self._unfit is not None:
             raise ValueError(self._unfit)

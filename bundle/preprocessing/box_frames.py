@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["boxes_in_source", "boxes_on_input", "found_in_source", "seen_in_source"]
+__all__ = ["boxes_in_source", "boxes_on_input", "found_in_source", "outside_file", "seen_in_source"]
+
+BEYOND = 0.02  # of a side: how far an annotated box may lie outside of its image, by rounding
 
 
 def boxes_in_source(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
@@ -41,8 +45,37 @@ def boxes_on_input(boxes: torch.Tensor, image: MetaTensor) -> torch.Tensor:
 
     Returns:
         edges in pixels of ``image``, shape ``(K, 4)``; not clipped, a box may lie outside a crop.
+
+    Raises:
+        ValueError: When :py:func:`outside_file` has a reason.
     """
+    if unfit := outside_file(boxes, image):
+        raise ValueError(unfit)
     return _moved(boxes, torch.linalg.inv(_affine(image)) @ _file_affine(image)).to(boxes.dtype)
+
+
+def outside_file(boxes: torch.Tensor, image: MetaTensor) -> str:
+    """
+    Return why annotated boxes are not of an image, or nothing: outside of it, they are of a copy of another size.
+
+    Args:
+        boxes: left, upper, right, lower edge in pixels of the file, shape ``(K, 4)``.
+        image: with ``spatial_shape`` of the file.
+
+    Returns:
+        a sentence with the file, the first box that is beyond the border by more than 2 % of a side, and the size.
+    """
+    rows, columns = (int(n) for n in image.meta["spatial_shape"][:2])
+    edges, sides = boxes.detach().cpu().double().view(-1, 4), torch.tensor([columns, rows] * 2)
+    outside = ((edges < -BEYOND * sides) | (edges > (1 + BEYOND) * sides)).any(dim=1)
+    if not outside.any():
+        return ""
+    name = Path(str(image.meta.get("filename_or_obj", "image"))).name
+    box = ", ".join(f"{edge:g}" for edge in edges[outside][0].tolist())
+    return (
+        f"'{name}': annotated boxes must lie in its {columns} x {rows} pixels, got edges {box}. Were they drawn on an "
+        "image of another size?"
+    )
 
 
 def seen_in_source(image: MetaTensor) -> torch.Tensor:

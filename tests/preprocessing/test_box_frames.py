@@ -8,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCropd, Compose, LoadImaged, RandFlipd
 from PIL import Image
 
-from bundle.preprocessing.box_frames import boxes_in_source, boxes_on_input, found_in_source, seen_in_source
+from bundle.preprocessing.box_frames import (
+    boxes_in_source,
+    boxes_on_input,
+    found_in_source,
+    outside_file,
+    seen_in_source,
+)
 from bundle.preprocessing.geometry import ResizeAndPadd
 from bundle.reading.reader import RadiologyReader
 
@@ -46,6 +53,22 @@ class TestBoxFrames(unittest.TestCase):
         edges, heights = found_in_source(found, torch.tensor([0.7, 0.6, 0.0]), image)
         torch.testing.assert_close(edges, boxes)
         self.assertEqual(heights.tolist(), [torch.tensor(0.7).item()])
+
+    def test_boxes_of_a_larger_copy_are_refused(self):
+        # NIH's list is in pixels of 1024 x 1024: on a copy of 512 x 512 its boxes lie elsewhere, or outside
+        image = MetaTensor(torch.zeros(1, 32, 32), affine=torch.diag(torch.tensor([16.0, 16.0, 1.0, 1.0])))
+        image.meta.update(spatial_shape=(512, 512), original_affine=torch.eye(4), filename_or_obj="films/a.png")
+        inside = torch.tensor([[0.0, 0.0, 512.0, 512.0], [-3.0, 5.0, 515.0, 90.0]])  # by rounding
+        self.assertEqual(outside_file(inside, image), "")
+        outside = torch.tensor([[10.0, 10.0, 20.0, 20.0], [700.0, 300.0, 900.0, 500.0]])
+        for use in (outside_file, boxes_on_input):
+            try:
+                said = use(outside, image)
+            except ValueError as error:
+                said = str(error)
+            self.assertIn(
+                "'a.png': annotated boxes must lie in its 512 x 512 pixels, got edges 700, 300, 900, 500", said
+            )
 
 
 if __name__ == "__main__":
