@@ -100,8 +100,8 @@ def chestxray14(folder: Path) -> None:
         entries.append([name, finding, 0, patient + 1, 50, "M", "PA", 2500, 2048, 0.168, 0.168])
         if patient < len(findings):
             tested.append(name)
-            if finding in BOX_CLASSES:
-                boxes.append([name, finding, 300.0, 300.0, 200.0, 200.0])
+        if finding in BOX_CLASSES and patient < 5 * len(findings):
+            boxes.append([name, finding, 40.0, 40.0, 60.0, 60.0])
     write_pictures(folder, [entry[0] for entry in entries], abnormal=True)
     head = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[Width,"

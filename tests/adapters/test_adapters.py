@@ -77,9 +77,9 @@ class TestAdapters(unittest.TestCase):
         with self.assertLogs(app["logger"], "INFO") as log:
             operator.compute(None, SimpleNamespace(emit=lambda *what: sent.append(what)), None)
         operator.stop()
-        self.assertIn("1 images, 4 DICOM results", log.output[0])
+        self.assertIn("1 images, 3 DICOM results", log.output[0])
         self.assertEqual((ports, sent), ([("output_folder", "none")], [(str(self.folder / "out"), "output_folder")]))
-        self.assertEqual(len(list((self.folder / "out" / "dicom").glob("*.dcm"))), 4)
+        self.assertEqual(len(list((self.folder / "out" / "dicom").glob("*.dcm"))), 3)
 
     def label(self) -> dict:
         interfaces = {"monailabel__interfaces__app": ("MONAILabelApp",)}

@@ -121,7 +121,7 @@ def test_what_is_a_boolean_in_the_configuration_is_one_in_words(key):
         ("std", ["0,1,1"], "a list of which each is a number above 0"),
         ("classes", ["", "[]", "a,,b"], "the names of classes"),
         ("classes", ["a,b,a", "a, a"], "different names of classes"),
-        ("formats", ["cvs", "csv,pdf"], "some of csv, json, nifti, overlay, report, sr, seg, sc"),
+        ("formats", ["cvs", "csv,pdf"], "some of csv, json, nifti, overlay, report, sr, seg, heat, sc"),
         ("device", ["cuda", "cuda:99", "gpu", "", "1"], r"one of this machine's \(cpu"),
     ],
 )
