@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monai.networks.blocks import ChannelSELayer
 from torch import nn
@@ -13,54 +13,86 @@ from bundle.networks.attention.channel_gates import CBAM, SCSE, EfficientChannel
 from bundle.networks.attention.global_attention import AttentionAugmentation, NonLocal
 from bundle.networks.attention.pixel_context import PyramidPixelContextRecalibration
 from bundle.networks.attention.spectral_norm_attention import SpectralNormAttention
+from bundle.rules import true_or_false, whole_number
 
-__all__ = ["ATTENTION_NAMES", "AttentionPlacement", "make_attention"]
+__all__ = ["ATTENTION_NAMES", "ATTENTION_OPTIONS", "AttentionPlacement", "make_attention"]
 
-ATTENTION_NAMES = ("none", "se", "eca", "cbam", "scse", "sa", "aa", "sna", "ppcr")
+# the arguments of each block, and what they are without a word
+ATTENTION_OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "se": {"reduction": 16},  # MONAI's default of 2 is not the paper's
+    "eca": {},
+    "cbam": {"reduction": 16},
+    "scse": {"reduction": 16},  # the paper's 2 would double ResNet-50; 16 makes it SE plus positions
+    "sa": {},
+    "aa": {"num_heads": 4},
+    "sna": {"rank": 1, "combine": "multiply", "preserve_mean": True, "num_squarings": 8, "exact": False},
+    "ppcr": {"groups": (1, 2, 4)},
+}
+ATTENTION_NAMES = tuple(ATTENTION_OPTIONS)
 
 
-def make_attention(
-    name: str | None,
-    channels: int,
-    size: tuple[int, int],
-    rank: int = 1,
-    combine: str = "multiply",
-    preserve_mean: bool = True,
-) -> nn.Module:
+def make_attention(name: str | None, channels: int, size: tuple[int, int], **options: Any) -> nn.Module:
     """
     Return the attention block of that name; every block maps ``(B, C, H, W)`` to the same shape.
 
     Args:
-        name: one of ``ATTENTION_NAMES``; ``None`` is ``"none"``.
+        name: one of ``ATTENTION_NAMES``; ``None`` is no block, whatever the options.
         channels: number of channels ``C``.
         size: height and width of the feature map; only ``aa`` and ``ppcr`` depend on it, and they take others too.
-        rank: of ``sna``, see :py:class:`SpectralNormAttention`.
-        combine: of ``sna``.
-        preserve_mean: of ``sna``.
+        options: of the block, in place of those of ``ATTENTION_OPTIONS``: ``reduction`` of ``se``, ``cbam`` and
+            ``scse``, the divisor of the channels between its two layers; ``num_heads`` of ``aa``; ``groups`` of
+            ``ppcr``; those of ``sna`` are at :py:class:`SpectralNormAttention`.
 
     Raises:
-        ValueError: When ``name`` is unknown.
+        ValueError: When ``name`` is unknown, the block has no such option, or a value is out of range.
+
+    Example:
+        >>> make_attention("se", 64, (8, 8), reduction=4).fc[0].out_features
+        16
     """
+    if name is None:
+        return nn.Identity()
+    if name not in ATTENTION_OPTIONS:
+        raise ValueError(f"attention must be one of {list(ATTENTION_NAMES)}, got '{name}'.")
+    known = ATTENTION_OPTIONS[name]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"attention_options of {name} must be among {list(known)}, got '{unknown[0]}'.")
+    chosen = {key: _checked(key, value) for key, value in {**known, **options}.items()}
     match name:
-        case None | "none":
-            return nn.Identity()
         case "se":
-            return ChannelSELayer(2, channels, r=16)  # MONAI's default of 2 is not the paper's
+            return ChannelSELayer(2, channels, r=_divisor(chosen["reduction"], channels))
         case "eca":
             return EfficientChannelAttention(channels)
         case "cbam":
-            return CBAM(channels)
+            return CBAM(channels, **chosen)
         case "scse":
-            return SCSE(channels, reduction=16)  # the paper's 2 would double ResNet-50; 16 makes it SE plus positions
+            return SCSE(channels, _divisor(chosen["reduction"], channels))
         case "sa":
             return NonLocal(channels)
         case "aa":
-            return AttentionAugmentation(channels, size)
+            return AttentionAugmentation(channels, size, **chosen)
         case "sna":
-            return SpectralNormAttention(rank, combine, preserve_mean)
+            return SpectralNormAttention(**chosen)
         case "ppcr":
-            return PyramidPixelContextRecalibration(channels, size)
-    raise ValueError(f"attention must be one of {list(ATTENTION_NAMES)}, got '{name}'.")
+            return PyramidPixelContextRecalibration(channels, size, **chosen)
+    return nn.Identity()
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return the value of an option, or refuse one of another kind."""
+    if name in ("preserve_mean", "exact"):
+        return true_or_false(name, value)
+    if name == "groups":
+        return tuple(whole_number(name, one) for one in (value if isinstance(value, list | tuple) else [value]))
+    return value if name == "combine" else whole_number(name, value)
+
+
+def _divisor(reduction: int, channels: int) -> int:
+    """Return a reduction that leaves one channel or more."""
+    if reduction > channels:
+        raise ValueError(f"reduction must be at most the number of channels {channels}, got {reduction}.")
+    return reduction
 
 
 class AttentionPlacement(NamedTuple):

@@ -45,6 +45,30 @@ class TestMakeAttention(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "must be one of .*'none', 'se', 'eca', .*'sna', 'ppcr'.* got 'senet'"):
             make_attention("senet", 8, (4, 4))
 
+    def test_options_reach_their_block(self):
+        # hidden widths by hand: 64 channels over the reduction
+        self.assertEqual(make_attention("se", 64, (4, 4), reduction=4).fc[0].out_features, 16)
+        self.assertEqual(make_attention("cbam", 64, (4, 4), reduction=8).mlp[0].out_features, 8)
+        self.assertEqual(make_attention("scse", 64, (4, 4), reduction=2).channel.fc[0].out_features, 32)
+        self.assertEqual(make_attention("aa", 64, (4, 4), num_heads=2).num_heads, 2)
+        self.assertEqual(make_attention("ppcr", 64, (4, 4), groups=[1, 8]).weight.shape, (1, 9, 4, 4))
+        x = torch.rand(2, 16, 5, 5)
+        exact = make_attention("sna", 16, (5, 5), exact=True, rank=2)(x)  # by a decomposition
+        torch.testing.assert_close(
+            make_attention("sna", 16, (5, 5), num_squarings=14, rank=2)(x), exact, atol=1e-3, rtol=1e-3
+        )
+
+    def test_options_that_a_block_has_not_or_that_are_out_of_range_are_refused(self):
+        for name, options, words in (
+            ("se", {"rank": 2}, r"attention_options of se must be among \['reduction'\], got 'rank'"),
+            ("none", {"rank": 2}, r"attention_options of none must be among \[\], got 'rank'"),
+            ("ppcr", {"groups": [0]}, "groups must be"),
+            ("sna", {"exact": "yes"}, "exact must be"),
+            ("scse", {"reduction": 128}, "at most the number of channels 64, got 128"),
+        ):
+            with self.assertRaisesRegex(ValueError, words):
+                make_attention(name, 64, (4, 4), **options)
+
     def test_augmentation_needs_divisible_channels(self):
         with self.assertRaisesRegex(ValueError, r"divisible by 4 \* num_heads = 16, got 24"):
             make_attention("aa", 24, (4, 4))
