@@ -10,7 +10,7 @@ PARALLEL := -n 2 --dist loadfile
 # threads of a network that wait for each other leave the core to whoever has work, such as the writer of results
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test test-all test-long check-docs department lint zoo sbom audit clean
+.PHONY: help demo test test-all test-long check-docs docs department lint zoo sbom audit clean
 
 help:
 	@echo "make demo             train ADFA on images and leave demo_output/report.html (DATA=DIR for your own images)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all         run what continuous integration runs: lint, all further tests, pixels against dcmtk, studies through Orthanc"
 	@echo "make test-long        run the tests of every further setting, which take minutes"
 	@echo "make check-docs       run every command of README.md and docs/ at small size (about 12 minutes; PAGES=... for some)"
+	@echo "make docs             build the documentation site into build/site, strictly (serve it: .venv/bin/mkdocs serve)"
 	@echo "make department       push studies through Orthanc, the service and back (needs orthanc, dcmtk, dicom3tools)"
 	@echo "make lint             ruff and mypy"
 	@echo "make zoo              build the zoo bundles into build/zoo (WEIGHTS=DIR for models of your own)"
@@ -43,6 +44,9 @@ test-long: $(STAMP)
 
 check-docs: $(STAMP)
 	$(RUN) scripts/checks/check_docs.py $(if $(PAGES),--pages $(PAGES))
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 department: $(STAMP)
 	$(RUN) -m pytest -m servers tests/service --log-cli-level=INFO
