@@ -57,6 +57,7 @@ class TestZoo(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout[-4000:])
         self.assertEqual(len(re.findall(" ok ", done.stdout)), 8 * len(BUNDLES), done.stdout)
 
+    @pytest.mark.full
     def test_they_predict_what_the_shipped_models_predict(self):
         for name, model in BUNDLES.items():
             found = {}
