@@ -14,6 +14,7 @@ from torch import nn
 from bundle.detection.grids import anchor_cells, decoded_boxes, grid_anchors
 from bundle.networks.arguments import keeps_arguments
 from bundle.networks.attention.make import make_attention
+from bundle.networks.held_stages import HeldStages
 from bundle.networks.plain import network_input
 from bundle.networks.trunks import trunk_stages
 
@@ -24,7 +25,7 @@ _STAGES = ("shallow", "penultimate", "last", "pyramid", "attention", "class_head
 
 
 @keeps_arguments
-class PyramidDetector(nn.Module):
+class PyramidDetector(HeldStages):
     """
     RetinaNet on one of our trunks (Lin et al., ICCV 2017, https://arxiv.org/abs/1708.02002), of MONAI's parts.
 
@@ -77,8 +78,6 @@ class PyramidDetector(nn.Module):
         super().__init__()
         if backbone not in _BACKBONES:
             raise ValueError(f"backbone must be one of {list(_BACKBONES)}, got '{backbone}'.")
-        if unknown := sorted(set(frozen) - set(_STAGES)):
-            raise ValueError(f"frozen must name stages among {list(_STAGES)}, got {unknown}.")
         if pyramid_channels < 16 or pyramid_channels % 16:
             raise ValueError(f"pyramid_channels must be a multiple of 16, got {pyramid_channels}.")
         if not anchor_scale > 0 or not anchor_ratios or any(not ratio > 0 for ratio in anchor_ratios):
@@ -97,20 +96,7 @@ class PyramidDetector(nn.Module):
         self.box_head = RetinaNetRegressionHead(pyramid_channels, self.num_anchors, 2)
         self.register_buffer("cells", anchor_cells(self.strides, anchor_scale, anchor_ratios), persistent=False)
         self.cells: torch.Tensor
-        self.frozen, self.fixed_statistics = tuple(frozen), fixed_statistics
-        for name in self.frozen:
-            self.get_submodule(name).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> PyramidDetector:
-        """Switch between training and evaluation, but for the frozen stages and fixed batch statistics."""
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        if self.fixed_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-                    module.eval()
-        return self
+        self.hold(frozen, _STAGES, fixed_statistics)
 
     def anchors(self, height: int, width: int) -> torch.Tensor:
         """Return the anchors of an image of that size as edges in pixels, shape ``(N, 4)``."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bundle.networks.arguments import keeps_arguments
+from bundle.networks.held_stages import HeldStages
 from bundle.networks.plain import network_input
 from bundle.networks.trunks import trunk_stages
 
@@ -70,7 +71,7 @@ class _LastStage(nn.Module):
 
 
 @keeps_arguments
-class MSA(nn.Module):
+class MSA(HeldStages):
     """
     Class activation maps by multi-scale aggregation (Cai et al., MICCAI 2018, https://arxiv.org/abs/1807.00958).
 
@@ -119,9 +120,6 @@ class MSA(nn.Module):
         super().__init__()
         if backbone not in _BACKBONES:
             raise ValueError(f"backbone must be one of {list(_BACKBONES)}, got '{backbone}'.")
-        unknown = sorted(set(frozen) - set(_STAGES))
-        if unknown:
-            raise ValueError(f"frozen must name stages among {list(_STAGES)}, got {unknown}.")
         trunk = trunk_stages(backbone, weights, in_channels)
         self.shallow, self.penultimate, self.last = (
             part[0] if len(part) == 1 else nn.Sequential(*part) for part in trunk.parts(8, 16, 32)
@@ -133,20 +131,7 @@ class MSA(nn.Module):
         # no bias: an erased position has to count as 0, Eq. 2
         features = MultiScaleAggregation.channels if aggregate else last
         self.classifier = nn.Conv2d(features, num_classes, 1, bias=False)
-        self.frozen, self.fixed_statistics = tuple(frozen), fixed_statistics
-        for name in self.frozen:
-            self.get_submodule(name).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> MSA:
-        """Switch between training and evaluation, but for the frozen stages and fixed batch statistics."""
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        if self.fixed_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-                    module.eval()
-        return self
+        self.hold(frozen, _STAGES, fixed_statistics)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
