@@ -53,10 +53,7 @@ class DetectionResultd(MapTransform):
         super().__init__(keys)
         self.classes, self.image_key = tuple(findings_of(classes, None)), image_key
         self.temperature = 1.0 if calibration is None else number_in("temperature", calibration["temperature"], 0.01)
-        self.operating_points = operating_points_of(calibration, self.classes)
-        if probability_threshold is not None:
-            wanted = number_in("probability_threshold", probability_threshold, 0, 1, without_low=True)
-            self.operating_points = dict.fromkeys(self.classes, wanted)
+        self.operating_points = operating_points_of(calibration, self.classes, probability_threshold)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

@@ -62,10 +62,7 @@ class AttentionResultd(MapTransform):
         self.findings = findings_of(classes, normal_class)
         self.classes, self.image_key = tuple(classes), image_key
         self.temperature = 1.0 if calibration is None else number_in("temperature", calibration["temperature"], 0.01)
-        self.operating_points = operating_points_of(calibration, self.findings)
-        if probability_threshold is not None:
-            wanted = number_in("probability_threshold", probability_threshold, 0, 1, without_low=True)
-            self.operating_points = dict.fromkeys(self.findings, wanted)
+        self.operating_points = operating_points_of(calibration, self.findings, probability_threshold)
         self.max_box_fraction = number_in("max_box_fraction", max_box_fraction, 0, 1, without_low=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

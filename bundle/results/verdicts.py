@@ -31,27 +31,31 @@ def findings_of(classes: Sequence[str], normal_class: str | None) -> list[str]:
     return findings
 
 
-def operating_points_of(calibration: Mapping[str, Any] | None, findings: Sequence[str]) -> dict[str, float]:
+def operating_points_of(
+    calibration: Mapping[str, Any] | None, findings: Sequence[str], everywhere: float | None = None
+) -> dict[str, float]:
     """
     Return the probability from which each finding is called present; findings that have none are left out.
 
     Args:
         calibration: what :py:func:`bundle.classification.read_classifier_calibration` returned, or ``None``.
         findings: names.
+        everywhere: operating point of every finding in place of those of the calibration, (0, 1].
 
     Raises:
         ValueError: When an operating point is missing, or neither ``None`` nor in [0, 1].
     """
-    if calibration is None:
-        return {}
-    thresholds = calibration["thresholds"]
+    thresholds = dict.fromkeys(findings) if calibration is None else calibration["thresholds"]
     if missing := [name for name in findings if name not in thresholds]:
         raise ValueError(f"the calibration must have an operating point of '{missing[0]}' or null, it has neither.")
-    return {
+    known = {
         name: number_in(f"operating point of '{name}'", thresholds[name], 0, 1)
         for name in findings
         if thresholds[name] is not None
     }
+    if everywhere is None:
+        return known
+    return dict.fromkeys(findings, number_in("probability_threshold", everywhere, 0, 1, without_low=True))
 
 
 def verdict_of(
