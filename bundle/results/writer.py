@@ -17,6 +17,7 @@ from typing import Any
 from bundle.errors import kind_and_place
 from bundle.files import CannotWriteError
 from bundle.reading.formats import file_format
+from bundle.results.earlier import files_of_earlier, remove_earlier
 from bundle.results.names import plain_text, relative_source, safe_name
 from bundle.results.nifti import write_nifti
 from bundle.results.overlays import check_heat_range, write_overlay
@@ -48,7 +49,8 @@ class ResultsWriter:
     Under ``output_dir``: ``run.json``, ``predictions.csv``, ``scores.csv``, ``predictions.json``, ``failures.csv``,
     ``metrics.json`` (if there are metrics), ``report.html``, ``overlays/``, ``heatmaps/`` and ``dicom/``. A file that
     cannot be written for an image goes to ``failures.csv``, and the run goes on. Sources that are not DICOM get no
-    DICOM results.
+    DICOM results. Pictures, maps and objects of an earlier run, which its ``predictions.json`` names, are removed when
+    that file is replaced by one with results.
 
     Use it as a context manager, so that what was found before an error is not lost. A disk that is full or a folder
     that has become read-only ends the run, since it would fail for every image.
@@ -204,7 +206,11 @@ class ResultsWriter:
             write_predictions_csv(folder / "predictions.csv", records)
             write_scores(folder / "scores.csv", records)
         if "json" in self.formats:
+            earlier = files_of_earlier(folder)
             write_predictions_json(folder / "predictions.json", records, self.algorithm, threshold, metrics, failures)
+            written = {path for record in records for path in record["files"].values()}
+            if records and (removed := remove_earlier(folder, earlier, written)):
+                logger.info("%s of an earlier run in this folder removed", _count(removed, "file"))
         if "report" in self.formats:
             facts = ReportFacts(
                 title=self.title,
