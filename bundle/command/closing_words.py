@@ -21,7 +21,7 @@ __all__ = ["closing_words", "main_metric"]
 
 _TRAINING = re.compile(r"args_(?P<family>[a-z]+)_(?:\w+_)?train(?:_(?P<phase>\w+))?\.yaml$")
 _PHASES = ("backbone", "head", "end_to_end", "mining")  # of MSA
-_PLACES = ("dataset_dir", "allow_outside", "labels_csv", "device")  # flags that the next command takes over
+_PLACES = ("dataset_dir", "allow_outside", "labels_csv", "boxes_path", "device")  # flags of the next command too
 _RESULTS = ("report.html", "predictions.csv", "predictions.json", "metrics.json", "failures.csv")
 
 
