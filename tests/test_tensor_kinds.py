@@ -87,9 +87,10 @@ from bundle.networks.plain import network_input, plain_tensor
 from bundle.networks.trunks import WideBottleneck, make_resnet
 
 SIZE = (32, 48)
-# names that are no function of a tensor, or one of numbers and words
+# names that are no function of a tensor, or one of numbers and words; HeldStages is a base without a forward
 NO_TENSOR = set(
-    "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache KeptMaps LOSS_NAMES "
+    "ATTENTION_NAMES AttentionPlacement BACKBONES COST_SCALES EXPLANATION_NAMES FeatureCache HeldStages KeptMaps "
+    "LOSS_NAMES "
     "LoadReport PAPER_SETTING PRECISIONS PRETRAINED_URLS TORCHVISION_LAYOUT TrunkStages adaptive_kernel_size "
     "compact_content save_compact efficientnet_lite0_weights class_names falling_fractions full_precision "
     "is_number load_pretrained number_in read_state_dict shown OnePart true_or_false trunk_stages weights_source "
